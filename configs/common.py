@@ -1,0 +1,45 @@
+"""Defaults that the systems share, and the two ways to shrink any config."""
+
+from ml_collections import config_dict
+
+
+def common() -> config_dict.ConfigDict:
+    """Settings that mean the same in every system."""
+    config = config_dict.ConfigDict()
+    config.seed = 0
+
+    config.train = config_dict.ConfigDict()
+    config.train.steps = 10_000  # optimiser steps
+    config.train.batch_size = 128  # over all devices
+    config.train.log_every = 100  # steps between lines of metrics.jsonl
+    config.train.eval_every = 1_000  # steps between test evaluations (and best-checkpoint candidates)
+    config.train.checkpoint_every = 500  # steps between checkpoints a killed run resumes from
+    config.train.best_metric = "loss"  # metric of the test split that picks the best checkpoint
+    config.train.best_mode = "min"
+
+    config.optim = config_dict.ConfigDict()
+    config.optim.name = "adamw"
+    config.optim.learning_rate = 2e-3  # peak of a one-cycle cosine
+    config.optim.warmup_steps = 500
+    config.optim.weight_decay = 1e-4
+    config.optim.clip_norm = 1.0
+
+    config.search = config_dict.ConfigDict()
+    config.search.input = ""  # file, folder, glob, or a text file that lists files
+    config.search.catalogue = ""  # spAll/specObj table for the pre-selection; empty: the row in each file
+    config.search.scorer = "network"  # or matched_filter
+    config.search.threshold = 0.5
+    config.search.batch_size = 256  # spectra of one jitted call
+    config.search.readers = 2  # reading threads
+    config.search.queue = 8  # files that wait, read, for the scorer: bounds the memory
+    config.search.shard_rows = 4096  # rows of scores written, and resumed, at a time
+    return config
+
+
+def smoke(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """Seconds: a few steps of a tiny model, to show that everything is wired."""
+    config.train.update(dict(steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=2))
+    config.optim.warmup_steps = 1
+    config.data.update(dict(num_train=64, num_test=32))
+    config.search.batch_size = 8
+    return config

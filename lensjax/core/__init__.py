@@ -1,0 +1,1 @@
+"""The machinery every system shares: tasks, sharding, checkpoints, optimisers, the journal."""

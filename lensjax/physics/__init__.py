@@ -1,0 +1,1 @@
+"""Wavelength grids, spectral lines and line profiles."""

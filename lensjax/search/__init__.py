@@ -1,0 +1,1 @@
+"""Spectra in, scored and vetted objects out."""

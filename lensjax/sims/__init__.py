@@ -1,0 +1,1 @@
+"""Mock observations: one example and its truth, as pure functions of a key."""

@@ -1,0 +1,1 @@
+"""Survey files in, dicts of float32 arrays out."""

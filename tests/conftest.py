@@ -1,0 +1,23 @@
+"""Four fake devices, strict rank promotion, and the folder of real data where there is one."""
+
+import os
+import pathlib
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> pathlib.Path:
+    """Folder of public spectra and tables for development; tests that need it skip where it is absent."""
+    folder = pathlib.Path(os.environ.get("LENSJAX_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no folder of real data at {folder}: set LENSJAX_DATA")
+    return folder
