@@ -1,0 +1,65 @@
+"""Spectral lines: vacuum wavelengths in Angstrom, and the lists that searches mask.
+
+Rest wavelengths: NIST Atomic Spectra Database and Morton (2003, ApJS 149, 205), as tabulated in vacuum by SDSS.
+Empirical lists: Bolton et al. (2012) and Shu et al. (2016, ApJ 824, 86), whose search masks them.
+"""
+
+LYA = 1215.670
+OII_DOUBLET = (3727.092, 3729.875)
+OII = 3728.48  # flux-weighted mean of the doublet
+HBETA = 4862.683
+OIII = (4960.295, 5008.239)
+HALPHA = 6564.614
+
+# Lines of the lens galaxy that Li et al. (2018), section 3.3, mask: [NeV] 3347, 3427, [OII] 3727, [NeIII] 3869.
+LENS_LINES = (3346.8, 3426.8, OII, 3869.9)
+
+# Emission lines of the foreground galaxy masked before the matched filter; those that reach 3600-5000 A at z > 0.
+LENS_EMISSION = (
+    *OII_DOUBLET,
+    3869.9,
+    4102.892,
+    4341.684,
+    HBETA,
+    *OIII,
+    6549.86,
+    HALPHA,
+    6585.27,
+    6718.29,
+    6732.68,
+)
+
+# Rest-frame features that eigenspectra under-subtract (Shu et al. 2016): mostly Fe II, Mg II, [NeV], Ca II.
+EMPIRICAL_REST = (
+    2424.0,
+    2776.7,
+    2789.1,
+    2797.3,
+    2804.2,
+    2812.8,
+    3346.8,
+    3426.7,
+    3869.7,
+    3889.6,
+    3934.9,
+    3970.0,
+)
+
+# Observed-frame sky features that give spurious lines in BOSS (Shu et al. 2016).
+SKY_LINES = (3728.6, 4038.6, 4046.6, 4346.3, 4352.6, 4359.6)
+
+# Airglow and city-light lines of 3600-5000 A with their strength relative to the strongest, Hg I 4359
+# (measured above the local continuum of the mean BOSS sky).
+AIRGLOW = {
+    4359.6: 1.0,
+    4047.6: 0.45,
+    3909.3: 0.30,
+    4982.0: 0.28,
+    3831.8: 0.25,
+    4165.8: 0.22,
+    4248.0: 0.20,
+    4744.6: 0.18,
+    4078.5: 0.16,
+    4315.0: 0.14,
+    4321.0: 0.12,
+}
