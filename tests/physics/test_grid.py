@@ -14,7 +14,7 @@ def test_search_window_is_the_surveys_1192_pixels():
 
 
 def test_pixel_width_in_velocity():
-    assert grid.PIXEL_KMS == pytest.approx(69.03, abs=0.005)
+    np.testing.assert_allclose(grid.PIXEL_KMS, 69.03, atol=0.005)
     first, second = grid.wave(np.array([3.6, 3.6001]))
     assert (second / first - 1) * grid.C_KMS == pytest.approx(grid.PIXEL_KMS, rel=2e-4)
 
