@@ -1,0 +1,121 @@
+"""Continuum of a galaxy: templates at the known redshift plus a low polynomial, by closed-form least squares."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lensjax.physics import grid
+
+NUM_POLYNOMIALS = 3
+RIDGE = 1e-6  # of the unit diagonal: keeps float32 elimination safe when two columns are all but parallel
+
+
+class Basis(NamedTuple):
+    """Rest-frame templates on the log-lambda grid.
+
+    Attributes:
+        loglam0: log10 vacuum Angstrom of the first pixel.
+        vectors: (K, M) float32, any scale; grid step `grid.STEP`.
+    """
+
+    loglam0: float
+    vectors: np.ndarray
+
+
+def shift_basis(basis: Basis, loglam0_window: float, num: int, z: jax.Array) -> jax.Array:
+    """Templates of a galaxy at redshift z, on `num` pixels of the observed grid that start at `loglam0_window`.
+
+    A redshift is a shift in log lambda: two neighbouring integer shifts, linearly interpolated.
+
+    Args:
+        basis: rest-frame templates.
+        loglam0_window: log10 vacuum Angstrom of the first observed pixel.
+        num: number of observed pixels P.
+        z: () redshift.
+
+    Returns:
+        (K, P) float32; 0 in the pixels that the templates do not reach.
+    """
+    start = (loglam0_window - basis.loglam0) / grid.STEP  # float64, outside the trace
+    position = start - jnp.log10(1.0 + z) / grid.STEP  # of the first observed pixel on the template's grid
+    whole = jnp.floor(position)
+    fraction = (position - whole).astype(jnp.float32)
+    k, m = basis.vectors.shape
+    padded = np.zeros((k, m + 2 * num), np.float32)  # constant of the program: no slice below is ever clamped halfway
+    padded[:, num : num + m] = basis.vectors
+    first = jnp.clip(whole.astype(jnp.int32), -num, m - 1) + num
+    piece = jax.lax.dynamic_slice(padded, (0, first), (k, num + 1))
+    pixel = whole + jnp.arange(num)
+    reached = (pixel >= 0) & (pixel + 1 < m)
+    return jnp.where(reached[None], piece[:, :-1] * (1 - fraction) + piece[:, 1:] * fraction, 0.0)
+
+
+def polynomials(num: int, terms: int = NUM_POLYNOMIALS) -> np.ndarray:
+    """Legendre polynomials 0 ... terms-1 over `num` pixels mapped on [-1, 1]: (terms, num) float32."""
+    return np.polynomial.legendre.legvander(np.linspace(-1, 1, num), terms - 1).T.astype(np.float32)
+
+
+def make_design(basis: Basis, loglam0_window: float, num: int, z: jax.Array) -> jax.Array:
+    """Columns of the continuum fit at redshift z: the shifted templates, then the polynomials, (K+3, P)."""
+    return jnp.concatenate([shift_basis(basis, loglam0_window, num, z), polynomials(num)])
+
+
+def solve_small(matrix: list[list[jax.Array]], vector: list[jax.Array]) -> list[jax.Array]:
+    """Solves a symmetric positive-definite system of a few unknowns, unrolled (Gauss elimination, no pivots).
+
+    Scalars instead of a matrix: under vmap each becomes a vector over the batch and the whole solve fuses into a
+    handful of loops, where `jnp.linalg.solve` calls LAPACK once per spectrum.
+
+    Args:
+        matrix: K lists of K scalars; only the lower triangle (i >= j) is read.
+        vector: K scalars.
+
+    Returns:
+        K scalars.
+    """
+    n = len(vector)
+    lower = [list(row) for row in matrix]
+    right = list(vector)
+    for j in range(n):
+        pivot = 1.0 / lower[j][j]
+        ratio = [lower[i][j] * pivot for i in range(j + 1, n)]
+        for i in range(j + 1, n):
+            right[i] = right[i] - ratio[i - j - 1] * right[j]
+            for k in range(j + 1, i + 1):
+                lower[i][k] = lower[i][k] - ratio[i - j - 1] * lower[k][j]
+    solution = right
+    for i in reversed(range(n)):
+        known = sum((lower[k][i] * solution[k] for k in range(i + 1, n)), jnp.zeros_like(right[i]))
+        solution[i] = (right[i] - known) / lower[i][i]
+    return solution
+
+
+def fit_templates(flux: jax.Array, ivar: jax.Array, design: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Weighted linear least squares of `design` to one spectrum, in closed form.
+
+    Columns are scaled to unit weighted length before the normal equations, which get a ridge of 1e-6.
+
+    Args:
+        flux: (P,).
+        ivar: (P,) weights; 0 = not fitted.
+        design: (K, P) columns, see `make_design`.
+
+    Returns:
+        model (P,) in the unit of flux, 0 where all ivar is 0; chi2 () = sum ivar (flux - model)^2.
+    """
+    with jax.default_matmul_precision("highest"):
+        k = design.shape[0]
+        weighted = design * ivar[None]
+        gram = weighted @ design.T
+        moment = weighted @ flux
+        norm = jnp.diagonal(gram)
+        scale = jnp.where(norm > 0, 1.0 / jnp.sqrt(jnp.where(norm > 0, norm, 1.0)), 0.0)
+        gram = gram * scale[:, None] * scale[None, :]
+        # A column without weight has an empty row: 1 on its diagonal gives it coefficient 0.
+        diagonal = jnp.where(norm > 0, 1.0 + RIDGE, 1.0)
+        rows = [[diagonal[i] if i == j else gram[i, j] for j in range(i + 1)] for i in range(k)]
+        coefficient = jnp.stack(solve_small(rows, [moment[i] * scale[i] for i in range(k)])) * scale
+        model = coefficient @ design
+    return model, jnp.sum(ivar * (flux - model) ** 2)

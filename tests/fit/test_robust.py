@@ -1,0 +1,37 @@
+"""Quantiles and the noise scale against numpy."""
+
+import jax
+import numpy as np
+import pytest
+
+from lensjax.fit import robust
+
+
+@pytest.mark.parametrize("q", [0.0, 0.025, 0.5, 0.975, 1.0])
+@pytest.mark.parametrize("num", [1, 7, 400, 1192])
+def test_quantile_equals_numpy(q, num):
+    rng = np.random.default_rng(num)
+    x = rng.standard_t(2, num).astype(np.float32)
+    mask = rng.uniform(size=num) < 0.8
+    mask[0] = True
+    expected = np.quantile(x[mask], q, method="inverted_cdf")
+    tolerance = 1e-6 + 1e-6 * float(np.ptp(x[mask]))
+    assert float(robust.quantile(x, mask, q)) == pytest.approx(float(expected), abs=tolerance)
+
+
+def test_masked_values_never_count_even_when_not_finite():
+    x = np.array([np.nan, 1.0, 2.0, 3.0, np.inf], np.float32)
+    mask = np.array([False, True, True, True, False])
+    assert float(robust.quantile(x, mask, 0.5)) == pytest.approx(2.0)
+    assert float(robust.quantile(x, np.zeros(5, bool), 0.5)) == 0.0
+
+
+def test_noise_scale_finds_underestimated_errors_and_ignores_spikes():
+    rng = np.random.default_rng(0)
+    ivar = rng.uniform(0.5, 2, (300, 1192)).astype(np.float32)
+    residual = (rng.normal(size=ivar.shape) * 1.5 / np.sqrt(ivar)).astype(np.float32)
+    residual[:, ::200] += 1e4
+    scale = jax.vmap(robust.noise_scale)(residual, ivar)
+    assert float(np.mean(scale)) == pytest.approx(1.5 * 2 * 1.96 / 4, rel=0.03)
+    assert float(robust.noise_scale(residual[0] * 0.1 * (ivar[0] > 3), ivar[0])) == 1.0
+    assert float(robust.noise_scale(residual[0], ivar[0] * 0)) == 1.0

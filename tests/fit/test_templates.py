@@ -1,0 +1,100 @@
+"""The continuum fit against float64 least squares, on well and badly conditioned columns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lensjax.fit import templates
+from lensjax.physics import grid
+
+WINDOW = grid.window(3800.0, 5000.0)
+NUM = len(WINDOW)
+
+
+def smooth_basis(seed: int = 0, length: int = 6000, loglam0: float = 3.3) -> templates.Basis:
+    """Four spectra of random absorption lines on a rising continuum."""
+    rng = np.random.default_rng(seed)
+    pixel = np.arange(length)
+    vectors = [1.0 + pixel / length + 0.1 * np.convolve(rng.normal(size=length), np.ones(20), "same") for _ in range(4)]
+    return templates.Basis(loglam0, np.asarray(vectors, np.float32))
+
+
+def spectrum(design, seed=1):
+    rng = np.random.default_rng(seed)
+    ivar = rng.uniform(0.5, 5.0, NUM) * (rng.uniform(size=NUM) > 0.1)
+    clean = np.array([0.5, 0.2, 0.1, 0.3, 0.05, -0.02, 0.01]) @ np.asarray(design, np.float64)
+    return (clean + rng.normal(size=NUM) * 0.5).astype(np.float32), ivar.astype(np.float32)
+
+
+def reference(flux, ivar, design):
+    root = np.sqrt(ivar.astype(np.float64))
+    design = np.asarray(design, np.float64)
+    return np.linalg.lstsq((design * root).T, flux * root, rcond=None)[0] @ design
+
+
+@pytest.mark.parametrize("z", [0.31, 0.55, 0.9])
+def test_shift_is_linear_interpolation_in_log_wavelength(z):
+    basis = smooth_basis()
+    rest = basis.loglam0 + np.arange(basis.vectors.shape[1]) * grid.STEP
+    wanted = WINDOW - np.log10(1 + z)
+    expected = np.stack([np.interp(wanted, rest, v) for v in basis.vectors])
+    shifted = templates.shift_basis(basis, WINDOW[0], NUM, jnp.float32(z))
+    np.testing.assert_allclose(shifted, expected, atol=2e-3)  # float32 redshift: 5e-4 px of a jagged spectrum
+
+
+def test_pixels_beyond_the_templates_are_zero_and_the_rest_stay_aligned():
+    whole, z = smooth_basis(), jnp.float32(0.4)
+    full = np.asarray(templates.shift_basis(whole, WINDOW[0], NUM, z))
+    cut = int((WINDOW[0] - np.log10(1.4) - whole.loglam0) / grid.STEP) + 300  # first template pixel inside the window
+    short = templates.Basis(whole.loglam0 + cut * grid.STEP, whole.vectors[:, cut : cut + 500])
+    part = np.asarray(templates.shift_basis(short, WINDOW[0], NUM, z))
+    inside = np.any(part != 0, axis=0)
+    assert 497 <= inside.sum() <= 499 and not inside[:299].any() and not inside[805:].any()
+    np.testing.assert_allclose(part[:, inside], full[:, inside], atol=1e-3)
+    far = templates.shift_basis(short, WINDOW[0], NUM, jnp.float32(9.0))
+    assert np.all(np.asarray(far) == 0)
+
+
+def test_fit_equals_float64_least_squares():
+    design = templates.make_design(smooth_basis(), WINDOW[0], NUM, jnp.float32(0.5))
+    flux, ivar = spectrum(design)
+    model, chi2 = templates.fit_templates(flux, ivar, design)
+    expected = reference(flux, ivar, design)
+    np.testing.assert_allclose(model, expected, atol=2e-4)
+    assert float(chi2) == pytest.approx(np.sum(ivar * (flux - expected) ** 2), rel=1e-4)
+
+
+def test_fit_holds_where_columns_are_wildly_scaled_or_all_but_parallel():
+    design = np.array(templates.make_design(smooth_basis(), WINDOW[0], NUM, jnp.float32(0.5)))
+    flux, ivar = spectrum(design)
+    best = np.sum(ivar * (flux - reference(flux, ivar, design)) ** 2)
+    design[0] *= 1e8
+    design[1] *= 1e-8
+    design[3] = design[2]
+    model, chi2 = templates.fit_templates(flux, ivar, design)
+    exact = np.sum(ivar * (flux - reference(flux, ivar, np.delete(design, 3, 0))) ** 2)
+    assert np.all(np.isfinite(model)) and float(chi2) < exact * 1.001 and exact < best * 1.1
+
+
+def test_nothing_to_fit_gives_zero_and_a_zero_column_is_harmless():
+    design = np.array(templates.make_design(smooth_basis(), WINDOW[0], NUM, jnp.float32(0.5)))
+    flux, ivar = spectrum(design)
+    model, chi2 = templates.fit_templates(flux, np.zeros(NUM, np.float32), design)
+    assert np.all(np.asarray(model) == 0) and float(chi2) == 0
+    design[2] = 0
+    model, _ = templates.fit_templates(flux, ivar, design)
+    np.testing.assert_allclose(model, reference(flux, ivar, np.delete(design, 2, 0)), atol=2e-4)
+
+
+def test_small_solve_equals_numpy():
+    rng = np.random.default_rng(3)
+    root = rng.normal(size=(5, 5, 5))
+    matrix = root @ root.transpose(0, 2, 1) + np.eye(5)
+    vector = rng.normal(size=(5, 5))
+
+    def solve(m, v):
+        return jnp.stack(templates.solve_small([[m[i, j] for j in range(i + 1)] for i in range(5)], list(v)))
+
+    got = jax.vmap(solve)(jnp.float32(matrix), jnp.float32(vector))
+    np.testing.assert_allclose(got, np.linalg.solve(matrix, vector[..., None])[..., 0], rtol=2e-3, atol=1e-4)

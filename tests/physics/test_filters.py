@@ -1,0 +1,49 @@
+"""The matched filter against scipy, its own algebra, and the noise law it promises."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from lensjax.physics import filters
+
+
+def test_gaussian_kernel_is_a_unit_gaussian():
+    kernel = filters.gaussian_kernel(2.2, 15)
+    assert kernel.sum() == pytest.approx(1.0, abs=1e-6)
+    assert kernel[7] / kernel[9] == pytest.approx(np.exp(0.5 * (2 / 2.2) ** 2), rel=1e-6)
+    with pytest.raises(ValueError, match="odd"):
+        filters.gaussian_kernel(2.2, 14)
+
+
+def test_correlate_equals_scipy_for_an_asymmetric_kernel():
+    rng = np.random.default_rng(0)
+    values, kernel = rng.normal(size=50).astype(np.float32), rng.normal(size=7).astype(np.float32)
+    expected = ndimage.correlate1d(values.astype(float), kernel.astype(float), mode="constant")
+    np.testing.assert_allclose(filters.correlate(jnp.asarray(values), kernel), expected, atol=1e-5)
+
+
+def test_amplitude_and_snr_of_a_noiseless_line():
+    kernel = filters.gaussian_kernel(2.2, 15)
+    flux = np.zeros(100, np.float32)
+    flux[43:58] = 30.0 * kernel
+    ivar = np.full(100, 4.0, np.float32)
+    amplitude, snr = filters.matched_filter(jnp.asarray(flux), jnp.asarray(ivar), kernel)
+    assert int(jnp.argmax(snr)) == 50
+    assert float(amplitude[50]) == pytest.approx(30.0, rel=1e-5)
+    assert float(snr[50]) == pytest.approx(30.0 * np.sqrt(4.0 * np.sum(kernel.astype(float) ** 2)), rel=1e-5)
+
+
+def test_snr_of_pure_noise_has_unit_variance_and_masked_pixels_do_not_count():
+    rng = np.random.default_rng(1)
+    ivar = rng.uniform(0.1, 10, (200, 300)).astype(np.float32)
+    flux = rng.normal(size=ivar.shape) / np.sqrt(ivar)
+    bad = rng.uniform(size=ivar.shape) < 0.2
+    flux, ivar = np.where(bad, 1e6, flux), np.where(bad, 0, ivar)
+    flux[:, 100:130], ivar[:, 100:130] = 7.0, 0.0
+    kernel = filters.gaussian_kernel(2.2, 15)
+    amplitude, snr = jax.vmap(lambda f, i: filters.matched_filter(f, i, kernel))(jnp.float32(flux), jnp.float32(ivar))
+    assert float(jnp.std(snr[:, :90])) == pytest.approx(1.0, abs=0.02)
+    assert np.all(np.asarray(snr[:, 107:123]) == 0) and np.all(np.asarray(amplitude[:, 107:123]) == 0)
+    assert np.all(np.isfinite(snr))
