@@ -1,0 +1,288 @@
+"""Checkpoints of a run (Orbax), and the small files of released weights (.npz).
+
+Orbax restores flipped bytes without a word, so the JSON item beside the arrays holds their SHA-256; it is compared on
+every restore. The same item holds the config: inference needs the path and nothing else.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import warnings
+import zipfile
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import traverse_util
+
+from lensjax.core import settings
+from lensjax.core.errors import UserError
+from lensjax.core.files import replacing
+from lensjax.core.task import State
+
+WEIGHTS_NAME = "weights.npz"
+Weights = tuple[Any, Any]  # params, model_state
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of the names, dtypes, shapes and bytes of a tree of arrays."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        total.update(array.data if array.size else b"")
+    return total.hexdigest()
+
+
+def to_host(tree: Any) -> Any:
+    """Copies of the arrays as numpy: a true copy, since the next step overwrites (donates) the originals."""
+    return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(tree))
+
+
+def _digests(state: State) -> dict[str, str]:
+    inference = {"params": state.params, "model_state": state.model_state}
+    rest = {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
+    return {"inference": digest(inference), "rest": digest(rest)}
+
+
+class _Preserve:
+    """Orbax policy: the two latest steps (one to fall back to), and the best."""
+
+    best: int | None = None
+
+    def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
+        latest = {info.step for info in checkpoints[-2:]}
+        return [info.step in latest or info.step == self.best for info in checkpoints]
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `folder`. Use it as a context manager: leaving it waits for the writes.
+
+    best_metric, best_mode ("min" or "max"): which saved metrics make a checkpoint the best one.
+    """
+
+    def __init__(self, folder: str | os.PathLike, best_metric: str = "loss", best_mode: str = "min"):
+        self._sign = 1.0 if best_mode == "min" else -1.0
+        self._metric = best_metric
+        self._policy = _Preserve()
+        self.folder = pathlib.Path(folder).absolute()
+        options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._costs = {step: self._cost(read_meta(self.folder, step)) for step in self._manager.all_steps()}
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for the writes: leaving Python without it loses the last checkpoint."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def _cost(self, meta: dict[str, Any] | None) -> float:
+        value = ((meta or {}).get("metrics") or {}).get(self._metric)
+        return np.inf if value is None or not np.isfinite(value) else self._sign * value
+
+    def best_step(self) -> int | None:
+        """The step of the best metric; the first of equals; the latest if none was ever evaluated."""
+        if not self._costs:
+            return None
+        step = min(sorted(self._costs), key=lambda s: self._costs[s])
+        return step if np.isfinite(self._costs[step]) else max(self._costs)
+
+    def steps(self) -> list[int]:
+        """Steps on disk, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: State, config: Any, metrics: dict[str, float] | None = None, notes: Any = None) -> None:
+        """Write a checkpoint at state.step, in the background. `notes` is JSON that restore_latest hands back."""
+        host = to_host(state)
+        step = int(host.step)
+        plain = json.loads(settings.to_json(config))
+        meta = {"config": plain, "metrics": metrics, "notes": notes, "sha256": _digests(host)}
+        meta["best"] = {"metric": self._metric, "sign": self._sign}
+        meta = json.loads(json.dumps(meta))  # a copy: Orbax writes it in the background
+        self._costs[step] = self._cost(meta)
+        self._policy.best = self.best_step()
+        self._manager.save(
+            step, args=ocp.args.Composite(state=ocp.args.StandardSave(host), meta=ocp.args.JsonSave(meta)), force=True
+        )
+
+    def restore_latest(self, abstract: State) -> tuple[State, Any] | None:
+        """(state, notes) of the newest undamaged checkpoint, or None if there is none at all.
+
+        abstract: the state as ShapeDtypeStruct with shardings, so that a checkpoint of 4 devices loads on 1.
+        A damaged checkpoint is passed over with a warning, and deleted so that its step can be written again.
+        Raises UserError if every one of them is damaged, or of another model.
+        """
+        failed = {}
+        for step in reversed(self.steps()):
+            try:
+                state, meta = self._restore(step, abstract)
+            except Exception as error:  # Orbax raises bare Exception, ValueError, JSONDecodeError, by the damage
+                failed[step] = _brief(error)
+                continue
+            self._forget(failed)
+            return state, meta["notes"]
+        if failed:
+            raise UserError(
+                f"none of the checkpoints in {self.folder} can be read ({failed[max(failed)]}): "
+                "they are damaged or of another model; start in another --workdir."
+            )
+        return None
+
+    def _restore(self, step: int, abstract: State) -> tuple[State, dict[str, Any]]:
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
+        out = self._manager.restore(step, args=args)
+        if out.meta["sha256"] != _digests(jax.device_get(out.state)):
+            raise ValueError("its checksum does not match its arrays")
+        return out.state, out.meta
+
+    def _forget(self, failed: dict[int, str]) -> None:
+        for step, reason in failed.items():
+            warnings.warn(f"checkpoint {step} in {self.folder} is damaged ({reason}): going back one", stacklevel=3)
+            self._manager.delete(step)
+            self._costs.pop(step, None)
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:160]}"
+
+
+def read_meta(folder: str | os.PathLike, step: int) -> dict[str, Any] | None:
+    """The JSON item of a checkpoint, or None if it is missing or cut."""
+    try:
+        return json.loads((pathlib.Path(folder) / str(step) / "meta" / "metadata").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _inference_order(folder: pathlib.Path) -> list[int]:
+    """Steps on disk, the best first, then the newest: the order in which inference tries them."""
+    steps = sorted((int(p.name) for p in folder.iterdir() if p.name.isdigit()), reverse=True)
+
+    def cost(step: int) -> float:
+        meta = read_meta(folder, step) or {}
+        best = meta.get("best") or {}
+        value = (meta.get("metrics") or {}).get(best.get("metric"))
+        return np.inf if value is None else best["sign"] * value
+
+    return sorted(steps, key=cost)
+
+
+def _restore_weights(folder: pathlib.Path, step: int) -> tuple[Any, Any, Any]:
+    """(config, params, model_state) as numpy, with no need of the devices that wrote them."""
+    meta = read_meta(folder, step)
+    if meta is None:
+        raise ValueError("its JSON item is missing or damaged")
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        tree = reader.metadata(folder / str(step) / "state").item_metadata.tree
+        item = {name: tree[name] for name in ("params", "model_state") if name in tree}
+        args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+        request = ocp.args.PyTreeRestore(item, restore_args=args, partial_restore=True)
+        out = reader.restore(folder / str(step) / "state", args=request)
+    out.setdefault("model_state", {})
+    if digest({"params": out["params"], "model_state": out["model_state"]}) != meta["sha256"]["inference"]:
+        raise ValueError("its checksum does not match its arrays")
+    return settings.from_json(json.dumps(meta["config"])), out["params"], out["model_state"]
+
+
+def restore_for_inference(path: str | os.PathLike) -> tuple[Any, Any, Any]:
+    """(config, params, model_state) of a workdir's best checkpoint, or of a released weights file or its folder.
+
+    Falls back to another checkpoint, with a warning, where the best is damaged. Raises UserError if nothing at
+    `path` can be used.
+    """
+    folder = pathlib.Path(path)
+    run = next((f for f in (folder / "checkpoints", folder) if f.is_dir() and any(_numbered(f))), None)
+    if run is None:
+        params, model_state = load_weights(folder)
+        return read_config(folder), params, model_state
+    reasons = []
+    for step in _inference_order(run.absolute()):
+        try:
+            return _restore_weights(run.absolute(), step)
+        except Exception as error:  # as in Checkpoints.restore_latest
+            reasons.append(_brief(error))
+            warnings.warn(f"checkpoint {step} in {run} is damaged ({reasons[-1]}): trying another", stacklevel=2)
+    raise UserError(f"none of the checkpoints in {run} can be read ({reasons[0]}): train again in another --workdir.")
+
+
+def _numbered(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [p for p in folder.iterdir() if p.name.isdigit()]
+
+
+def _weights_file(path: str | os.PathLike) -> pathlib.Path:
+    path = pathlib.Path(path)
+    file = path / WEIGHTS_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(
+            f"no weights at {path}: expected a workdir with checkpoints, a folder with {WEIGHTS_NAME}, or such a file."
+        )
+    return file
+
+
+def save_weights(path: str | os.PathLike, params: Any, model_state: Any, config: Any) -> pathlib.Path:
+    """Write weights that are to be released: one .npz that numpy alone can open, with the config and a checksum.
+
+    path: the file, or a folder (then weights.npz in it). Returns the file.
+    """
+    path = pathlib.Path(path)
+    path = path if path.suffix == ".npz" else path / WEIGHTS_NAME
+    tree = to_host({"params": params, "model_state": model_state})
+    text = settings.to_json(config)
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    with replacing(path) as temporary:
+        np.savez(temporary, config=np.array(text), sha256=np.array(digest([flat, np.array(text)])), **flat)
+    return path
+
+
+def _read_weights(path: str | os.PathLike) -> tuple[str, dict[str, np.ndarray]]:
+    file = _weights_file(path)
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            flat = {name: stored[name] for name in stored.files}
+        text, sha = flat.pop("config"), str(flat.pop("sha256"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise UserError(f"{file} is not a whole weights file ({_brief(error)}): download it again.") from error
+    if digest([flat, text]) != sha:
+        raise UserError(f"{file} is damaged (its checksum does not match its arrays): download it again.")
+    return str(text), flat
+
+
+def read_config(path: str | os.PathLike) -> Any:
+    """The config (locked ConfigDict) stored in a weights file."""
+    return settings.from_json(_read_weights(path)[0])
+
+
+def load_weights(path: str | os.PathLike, abstract: Weights | None = None) -> Weights:
+    """(params, model_state) of a weights file, as numpy arrays.
+
+    abstract: what the caller's model expects, (params, model_state) with .shape and .dtype; where given and different,
+    UserError names the first array. UserError too for a wrong path and for a damaged file.
+    """
+    _, flat = _read_weights(path)
+    tree = traverse_util.unflatten_dict(flat, sep="/")
+    weights = tree.get("params", {}), tree.get("model_state", {})
+    if abstract is not None:
+        _check_same(weights, abstract, str(path))
+    return weights
+
+
+def _check_same(found: Weights, expected: Weights, where: str) -> None:
+    def shapes(tree: Weights) -> dict[str, tuple[int, ...]]:
+        named = {"params": tree[0], "model_state": tree[1]}
+        return {k: tuple(v.shape) for k, v in traverse_util.flatten_dict(named, sep="/").items()}
+
+    have, want = shapes(found), shapes(expected)
+    for name in sorted(have.keys() | want.keys()):
+        if have.get(name) != want.get(name):
+            raise UserError(
+                f"{where} is of another model: {name} has shape {have.get(name)} there and {want.get(name)} in "
+                "this config; use the config stored with the weights."
+            )

@@ -1,0 +1,15 @@
+"""XLA's compile cache, kept between runs."""
+
+import os
+import pathlib
+
+import jax
+
+
+def enable_cache() -> pathlib.Path:
+    """Keep compiled programs under $XDG_CACHE_HOME/lensjax/xla (default ~/.cache); returns the folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    folder = pathlib.Path(home) / "lensjax" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)  # the default, 1 s, skips the small ones
+    return folder

@@ -1,0 +1,116 @@
+"""What a run tells its user: metrics.jsonl, the progress bar with the time left, curves.png."""
+
+import json
+import os
+import pathlib
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from lensjax.core.files import replacing, write_text
+
+Row = dict[str, Any]
+
+
+def read_rows(path: str | os.PathLike) -> list[Row]:
+    """The rows of a metrics.jsonl; [] where there is none. A line cut by a kill ends the reading."""
+    rows = []
+    path = pathlib.Path(path)
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+class Progress:
+    """A tqdm bar on a terminal; elsewhere a line of text at most every `seconds`, with the same time left."""
+
+    def __init__(self, steps: int, start: int, label: str = "train", seconds: float = 10.0):
+        self._seconds, self._spoke, self._label = seconds, time.monotonic(), label
+        self._plain = not sys.stderr.isatty()
+        self._bar = tqdm(total=steps, initial=start, desc=label, unit="step", file=sys.stderr, disable=self._plain)
+        self._steps, self._start, self._done, self._text = steps, start, start, ""
+        self._began = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Numbers shown beside the bar from now on."""
+        self._text = text
+        self._bar.set_postfix_str(text, refresh=False)
+
+    def advance(self) -> None:
+        """One more step done."""
+        self._done += 1
+        self._bar.update()
+        due = time.monotonic() - self._spoke > self._seconds or self._done == self._steps
+        if self._plain and due:
+            self._spoke = time.monotonic()
+            self.say(self._line())
+
+    def _line(self) -> str:
+        rate = (self._done - self._start) / max(time.monotonic() - self._began, 1e-9)
+        left = tqdm.format_interval((self._steps - self._done) / rate)
+        return f"{self._label}: step {self._done}/{self._steps}, {rate:.1f} step/s, {left} left {self._text}".rstrip()
+
+    def say(self, line: str) -> None:
+        """A line that stays, above the bar."""
+        tqdm.write(line, file=sys.stderr)
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()
+
+
+class Journal:
+    """metrics.jsonl of a run. Rows after `step` are dropped on opening: a resumed run writes them again.
+
+    Rows hold no clock, so that the file of a resumed run equals that of an undisturbed one.
+    """
+
+    def __init__(self, workdir: str | os.PathLike, step: int = 0):
+        self.path = pathlib.Path(workdir) / "metrics.jsonl"
+        self.rows = [row for row in read_rows(self.path) if row["step"] <= step]
+        write_text(self.path, "".join(map(_line, self.rows)))
+
+    def write(self, **row: Any) -> None:
+        """Append a row: step (optimiser steps done), split, epoch, and the metrics."""
+        self.rows.append(row)
+        with self.path.open("a") as file:
+            file.write(_line(row))
+
+    def last(self, split: str) -> Row | None:
+        """The newest row of a split."""
+        return next((row for row in reversed(self.rows) if row["split"] == split), None)
+
+    def draw(self) -> pathlib.Path:
+        """Write curves.png beside metrics.jsonl; returns its path."""
+        path = self.path.with_name("curves.png")
+        draw_curves(self.rows, path)
+        return path
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row) + "\n"
+
+
+def draw_curves(rows: list[Row], path: str | os.PathLike) -> None:
+    """Accuracy and loss of the two splits against epoch: figure 6 of Li et al. 2018. One panel for each that exists."""
+    from matplotlib.figure import Figure  # slow to import; a Figure without pyplot needs no display
+
+    panels = [name for name in ("accuracy", "loss") if any(name in row for row in rows)] or ["loss"]
+    figure = Figure(figsize=(4.5 * len(panels), 3.4), layout="constrained")
+    for axis, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for split in ("train", "test"):
+            points = [(row["epoch"], row[name]) for row in rows if row["split"] == split and name in row]
+            marker = "o" if split == "test" or len(points) < 2 else ""
+            if points:
+                axis.plot(*zip(*points, strict=True), label=split, marker=marker, markersize=3)
+        axis.set(xlabel="epoch", ylabel=name)
+        if axis.lines:
+            axis.legend()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)

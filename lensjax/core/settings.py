@@ -1,0 +1,60 @@
+"""Configs as JSON: written beside a run, stored in its checkpoints, compared when it is resumed."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from ml_collections import config_dict
+
+from lensjax.core.errors import UserError
+from lensjax.core.files import write_text
+
+# What a resumed run may not change: it would be another experiment in the same folder.
+FROZEN = ("system", "seed", "data", "sim", "model", "loss", "optim.name", "train.batch_size")
+
+
+def to_json(config: Any) -> str:
+    """Text of a config (ConfigDict or dict), keys sorted."""
+    plain = config.to_dict() if isinstance(config, config_dict.ConfigDict) else config
+    return json.dumps(plain, indent=2, sort_keys=True)
+
+
+def from_json(text: str) -> config_dict.ConfigDict:
+    """A locked config; lists become tuples, as they are in `configs/`."""
+    return config_dict.ConfigDict(_tuples(json.loads(text))).lock()
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """{'a': {'b': 1}} -> {'a.b': 1}."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {k: v for name, item in tree.items() for k, v in flatten(item, f"{prefix}.{name}".lstrip(".")).items()}
+
+
+def first_difference(old: Any, new: Any) -> tuple[str, Any, Any] | None:
+    """(key, old value, new value) of the first frozen key that differs, or None. Absent values are None."""
+    old, new = (flatten(json.loads(to_json(c))) for c in (old, new))
+    for key in sorted(old.keys() | new.keys()):
+        frozen = any(key == name or key.startswith(name + ".") for name in FROZEN)
+        if frozen and key != "data.dir" and old.get(key) != new.get(key):
+            return key, old.get(key), new.get(key)
+    return None
+
+
+def claim_workdir(workdir: str | os.PathLike, config: Any) -> None:
+    """Write config.json, or raise UserError if the folder holds a run of another config."""
+    path = pathlib.Path(workdir) / "config.json"
+    if path.exists() and (difference := first_difference(from_json(path.read_text()), config)):
+        key, old, new = difference
+        raise UserError(
+            f"{path} has config.{key} = {old!r} where this run has {new!r}: "
+            f"take another --workdir, or set --config.{key} back."
+        )
+    write_text(path, to_json(config))

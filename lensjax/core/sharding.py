@@ -1,0 +1,84 @@
+"""Data parallelism: one mesh axis `data`, arrays either replicated or split along their leading axis.
+
+The same program runs on one CPU, the GPUs of one host, or many hosts after `jax.distributed.initialize`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from lensjax.core.errors import UserError
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of all devices, or of those given, along `data`. Auto axes: XLA places what we do not."""
+    devices = jax.devices() if devices is None else devices
+    return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The leading axis split over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def check_batch_size(mesh: Mesh, size: int, key: str = "train.batch_size") -> None:
+    """Raise UserError if a batch cannot be split evenly."""
+    if size % mesh.size:
+        raise UserError(
+            f"config.{key} is {size}, which {mesh.size} devices cannot share evenly: give a multiple of {mesh.size}."
+        )
+
+
+def local_rows(size: int) -> slice:
+    """The rows of a global batch of `size` that this process supplies."""
+    share = size // jax.process_count()
+    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
+def shard_batch(mesh: Mesh, batch: dict[str, Any]) -> dict[str, jax.Array]:
+    """Put a batch on the mesh, split by rows. Host arrays are this process's rows (all of them with one process)."""
+    sharding = batch_sharding(mesh)
+
+    def put(x: Any) -> jax.Array:
+        if isinstance(x, jax.Array):
+            return jax.device_put(x, sharding)
+        return jax.make_array_from_process_local_data(sharding, np.asarray(x))
+
+    return {name: put(x) for name, x in batch.items()}
+
+
+def abstract_like(mesh: Mesh, make: Callable[..., Any], *args: Any) -> Any:
+    """Shapes, dtypes and (replicated) shardings of what make(*args) returns: what a checkpoint restores into."""
+    sharding = replicated(mesh)
+    shapes = jax.eval_shape(make, *args)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+
+
+def compile_init(init: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """init(key) -> replicated state."""
+    return jax.jit(init, out_shardings=replicated(mesh))
+
+
+def compile_train_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """step(state, batch, key) -> (state, metrics), the batch split, the rest replicated, the old state given up."""
+    whole, split = replicated(mesh), batch_sharding(mesh)
+    return jax.jit(step, in_shardings=(whole, split, whole), out_shardings=(whole, whole), donate_argnums=0)
+
+
+def compile_predict(predict: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """predict(params, model_state, batch) -> outputs gathered whole on every device."""
+    whole, split = replicated(mesh), batch_sharding(mesh)
+    return jax.jit(predict, in_shardings=(whole, whole, split), out_shardings=whole)
+
+
+def compile_batch(make: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """make(key) -> batch, its rows made on the devices that will use them."""
+    return jax.jit(make, out_shardings=batch_sharding(mesh))

@@ -1,0 +1,67 @@
+"""What a system is to the training loop: three pure functions, and the one step that serves them all."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+@struct.dataclass
+class State:
+    """Everything that changes while training; arrays only, so that it is saved, sharded and donated whole.
+
+    step: () int32, optimiser steps done. params: trainable arrays. model_state: running statistics (BatchNorm).
+    opt_state: of the optax transformation. extra: {} or what a task carries along (a key encoder, a queue).
+    """
+
+    step: jax.Array
+    params: Any
+    model_state: Any
+    opt_state: Any
+    extra: Any
+
+
+class Task(NamedTuple):
+    """A system, as pure functions.
+
+    init(key) -> (params, model_state, extra)
+    loss(params, state, batch, key) -> (scalar loss, (model_state, extra, metrics)), in training mode
+    predict(params, model_state, batch) -> dict of arrays with leading axis N, in inference mode
+    """
+
+    init: Callable[[jax.Array], tuple[Any, Any, Any]]
+    loss: Callable[[Any, State, Batch, jax.Array], tuple[jax.Array, tuple[Any, Any, Metrics]]]
+    predict: Callable[[Any, Any, Batch], dict[str, jax.Array]]
+
+
+def init_state(task: Task, tx: optax.GradientTransformation, key: jax.Array) -> State:
+    """The state before the first step."""
+    params, model_state, extra = task.init(key)
+    return State(jnp.zeros((), jnp.int32), params, model_state, tx.init(params), extra)
+
+
+def make_train_step(
+    task: Task, tx: optax.GradientTransformation
+) -> Callable[[State, Batch, jax.Array], tuple[State, Metrics]]:
+    """One optimiser step of any task.
+
+    The step's randomness is fold_in(key, state.step): no key lives in the state, so a resumed run draws what an
+    uninterrupted one would. The metrics are the task's own and `loss` and `grad_norm` (before clipping), scalars.
+    """
+
+    def train_step(state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
+        key = jax.random.fold_in(key, state.step)
+        gradient = jax.value_and_grad(lambda params: task.loss(params, state, batch, key), has_aux=True)
+        (loss, (model_state, extra, metrics)), grads = gradient(state.params)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {**metrics, "loss": loss, "grad_norm": optax.global_norm(grads)}
+        return State(state.step + 1, params, model_state, opt_state, extra), metrics
+
+    return train_step

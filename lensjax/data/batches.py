@@ -1,0 +1,139 @@
+"""Batches as a pure function of (seed, step): from the arrays of a data set, or drawn fresh from a simulator."""
+
+import functools
+import importlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from lensjax.core import sharding
+from lensjax.core.errors import UserError
+
+Batch = dict[str, Any]
+
+# Where the simulator of a system lives: make_simulator(config) -> simulate(key) -> example.
+SIMULATORS = {"lya": "lensjax.sims.lya"}
+SPLITS = {"train": 0, "test": 1}  # seeds of the two splits never meet
+ORACLE = ("continuum", "sigma")  # what no observer knows: dropped unless asked for, and then never computed
+
+
+class Batches(NamedTuple):
+    """train(step) -> batch. test() -> batches of the same shape; rows from num_test on are padding."""
+
+    train: Callable[[int], Batch]
+    test: Callable[[], Iterator[Batch]]
+    num_train: int  # examples of an epoch
+    num_test: int
+    on_device: bool = False  # drawn by a jitted simulator, not gathered from host arrays
+
+
+def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = None, oracle: bool = False) -> Batches:
+    """Batches of config.data.source: "simulate" (fresh mocks on the device) or "tfds" (the published set).
+
+    simulator: stands in for the system's own. mesh: devices the mocks are made on; default, all.
+    oracle: also give the true continuum and noise of mocks. Raises UserError for an unknown source or system.
+    """
+    if config.data.source == "tfds":
+        from lensjax.data.source import load_split
+
+        arrays = {split: load_split(config, split) for split in SPLITS}
+        return from_arrays(arrays["train"], arrays["test"], config.train.batch_size, config.seed, oracle)
+    if config.data.source != "simulate":
+        raise UserError(f"config.data.source is {config.data.source!r}; expected 'simulate' or 'tfds'.")
+    simulate = simulator or make_simulator(config)
+    return from_simulator(simulate, config, mesh or sharding.make_mesh(), oracle)
+
+
+def make_simulator(config: Any) -> Callable[[jax.Array], Batch]:
+    """simulate(key) -> one example of config.system."""
+    if config.system not in SIMULATORS:
+        raise UserError(f"no simulator for config.system = {config.system!r}; expected one of {', '.join(SIMULATORS)}.")
+    return importlib.import_module(SIMULATORS[config.system]).make_simulator(config)
+
+
+def from_simulator(simulate: Callable[[jax.Array], Batch], config: Any, mesh: Any, oracle: bool = False) -> Batches:
+    """Fresh mocks: batch `step` of a split has the key fold_in(fold_in(key(seed), split), step).
+
+    The test split is the same mocks at every call. An epoch is config.data.num_train examples by name only.
+    """
+    size = config.train.batch_size
+
+    def make(split: Any, step: Any) -> Batch:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), split), step)
+        batch = jax.vmap(simulate)(jax.random.split(key, size))
+        return batch if oracle else {name: x for name, x in batch.items() if name not in ORACLE}
+
+    draw = sharding.compile_batch(make, mesh)
+    num_test = config.data.num_test
+
+    def test() -> Iterator[Batch]:
+        return (draw(np.int32(SPLITS["test"]), np.int32(i)) for i in range(-(-num_test // size)))
+
+    def train(step: int) -> Batch:
+        return draw(np.int32(SPLITS["train"]), np.int32(step))
+
+    return Batches(train, test, config.data.num_train, num_test, on_device=True)
+
+
+@functools.lru_cache(maxsize=4)
+def permutation(n: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch, a function of (seed, epoch) alone; kept, since every batch of the epoch asks for it."""
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def epoch_rows(n: int, size: int, seed: int, step: int) -> np.ndarray:
+    """Rows (size,) of batch `step` in shuffled epochs over n examples; the last partial batch of an epoch is dropped.
+
+    Where a batch is longer than an epoch, it is filled from as many epochs as it takes.
+    """
+    if n >= size:
+        epoch, within = divmod(step, n // size)
+        return permutation(n, seed, epoch)[within * size : (within + 1) * size]
+    epochs = -(-size // n)
+    return np.concatenate([permutation(n, seed, step * epochs + i) for i in range(epochs)])[:size]
+
+
+def from_arrays(train: Batch, test: Batch, size: int, seed: int, oracle: bool = False) -> Batches:
+    """Batches of two dicts of arrays with a common leading axis, memory-mapped or not; this process's rows of each."""
+    keep = [name for name in train if oracle or name not in ORACLE]
+    n_train, n_test = len(train[keep[0]]), len(test[keep[0]])
+    local = sharding.local_rows(size)
+
+    def take(arrays: Batch, rows: np.ndarray) -> Batch:
+        return {name: np.asarray(arrays[name][rows[local]]) for name in keep}
+
+    def test_batches() -> Iterator[Batch]:
+        for start in range(0, n_test, size):
+            yield take(test, np.minimum(np.arange(start, start + size), n_test - 1))
+
+    return Batches(lambda step: take(train, epoch_rows(n_train, size, seed, step)), test_batches, n_train, n_test)
+
+
+def stream(batches: Batches, steps: range) -> Iterator[Batch]:
+    """The train batch of each step, the next one under way while the caller works on this one.
+
+    Host arrays are gathered in a thread. Mocks are only dispatched, and from this thread: programs of several devices
+    that two threads dispatch can wait for each other for ever.
+    """
+    if batches.on_device:
+        return _look_ahead(batches.train, steps)
+    return _prefetch(batches.train, steps)
+
+
+def _look_ahead(get: Callable[[int], Batch], steps: range) -> Iterator[Batch]:
+    following = get(steps.start) if steps else {}
+    for step in steps:
+        batch, following = following, get(step + 1) if step + 1 in steps else {}
+        yield batch
+
+
+def _prefetch(get: Callable[[int], Batch], steps: range) -> Iterator[Batch]:
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+        following = pool.submit(get, steps.start) if steps else None
+        for step in steps:
+            batch = following.result()  # pyright: ignore[reportOptionalMemberAccess]
+            following = pool.submit(get, step + 1) if step + 1 in steps else None
+            yield batch

@@ -1,0 +1,205 @@
+"""Training: the one impure loop. Everything it repeats is a pure function of (config, step)."""
+
+import collections
+import contextlib
+import math
+import os
+import pathlib
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from lensjax.core import settings, sharding
+from lensjax.core.checkpoint import Checkpoints
+from lensjax.core.errors import UserError
+from lensjax.core.journal import Journal, Progress
+from lensjax.core.optim import make_optimizer
+from lensjax.core.task import State, Task, init_state, make_train_step
+from lensjax.data.batches import Batches, make_batches, stream
+
+AHEAD = 4  # steps dispatched beyond the one that runs: keeps the device busy and the queue of batches short
+MetricsFn = Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], dict[str, float]]
+
+
+def train(
+    config: Any,
+    workdir: str | os.PathLike,
+    task: Task | None = None,
+    batches: Batches | None = None,
+    metrics: MetricsFn | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> dict[str, float]:
+    """Train config's task in workdir, from its newest checkpoint if there is one; returns the last test metrics.
+
+    Writes config.json, checkpoints/, metrics.jsonl, curves.png. On one device a run that was killed and started again
+    equals an undisturbed one bit for bit. SIGTERM and Ctrl-C save a checkpoint, then raise SystemExit.
+
+    task, batches, metrics, devices: stand in for those of the config; metrics(predictions, truth) takes dicts of (N,)
+    arrays. Raises UserError for a workdir of another config, and for a loss that is not finite, naming the step.
+    """
+    mesh = sharding.make_mesh(devices)
+    sharding.check_batch_size(mesh, config.train.batch_size)
+    settings.claim_workdir(workdir, config)
+    task = task or _make_task(config)
+    tx = make_optimizer(config.optim, config.train.steps)
+    run = _Run(config, mesh, task, batches or make_batches(config, mesh=mesh), metrics or _default_metrics(config))
+    folder = pathlib.Path(workdir) / "checkpoints"
+    with Checkpoints(folder, config.train.best_metric, config.train.best_mode) as checkpoints:
+        state, pending = _start(checkpoints, task, tx, mesh, jax.random.key(config.seed))
+        journal = Journal(workdir, int(state.step))
+        if int(state.step) < config.train.steps:
+            state = _loop(run, state, pending, make_train_step(task, tx), checkpoints, journal)
+        journal.draw()
+        last = journal.last("test") or {"step": -1}
+        return last if last["step"] == int(state.step) else run.test_row(state)
+
+
+def _make_task(config: Any) -> Task:
+    from lensjax.tasks import make_task
+
+    return make_task(config)
+
+
+def _default_metrics(config: Any) -> MetricsFn:
+    from lensjax.tasks.metrics import binary_metrics
+
+    threshold = config.evaluate.threshold
+    return lambda predicted, truth: binary_metrics(predicted["score"], truth["label"], threshold)
+
+
+def _start(checkpoints: Checkpoints, task: Task, tx: Any, mesh: Any, key: jax.Array) -> tuple[State, list]:
+    """The state to begin with, and the metrics of steps not yet in the journal."""
+
+    def init(key: jax.Array) -> State:
+        return init_state(task, tx, key)
+
+    restored = checkpoints.restore_latest(sharding.abstract_like(mesh, init, key))
+    return restored if restored is not None else (sharding.compile_init(init, mesh)(key), [])
+
+
+class _Run:
+    """What stays the same during a run: its config, devices, data and compiled evaluation."""
+
+    def __init__(self, config: Any, mesh: Any, task: Task, batches: Batches, metrics: MetricsFn):
+        self.config, self.mesh, self.batches, self.metrics = config, mesh, batches, metrics
+        self.predict = sharding.compile_predict(task.predict, mesh)
+
+    def epoch(self, step: int) -> float:
+        return round(step * self.config.train.batch_size / self.batches.num_train, 6)
+
+    def train_row(self, step: int, pending: list[dict[str, float]]) -> dict[str, Any]:
+        """Means over the steps since the last row."""
+        means = {name: float(np.mean([m[name] for m in pending])) for name in pending[0]}
+        return {"step": step, "split": "train", "epoch": self.epoch(step), **means}
+
+    def test_row(self, state: State) -> dict[str, Any]:
+        """The metrics of the whole test split."""
+        step = int(state.step)
+        predicted, truth = predict_split(self.predict, state, self.batches, self.mesh)
+        scores = {name: float(value) for name, value in self.metrics(predicted, truth).items() if np.ndim(value) == 0}
+        return {"step": step, "split": "test", "epoch": self.epoch(step), **scores}
+
+
+def predict_split(
+    predict: Callable[..., Any], state: State, batches: Batches, mesh: Any
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Predictions and truth over the test split: dicts of (num_test,) arrays; wider arrays are left out."""
+    parts = []
+    for batch in batches.test():
+        out = predict(state.params, state.model_state, sharding.shard_batch(mesh, batch))
+        truth = {name: np.asarray(x) for name, x in batch.items() if np.ndim(x) == 1}
+        parts.append(({name: np.asarray(x) for name, x in out.items() if x.ndim == 1}, truth))
+    predicted, truth = ([part[i] for part in parts] for i in (0, 1))
+    return _join(predicted, batches.num_test), _join(truth, batches.num_test)
+
+
+def _join(parts: list[dict[str, np.ndarray]], size: int) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts])[:size] for name in parts[0]}
+
+
+def _loop(
+    run: _Run, state: State, pending: list, step_fn: Callable, checkpoints: Checkpoints, journal: Journal
+) -> State:
+    """Steps to config.train.steps. `pending` holds the metrics of the steps since the journal's last train row."""
+    config, start = run.config.train, int(state.step)
+    compiled = sharding.compile_train_step(step_fn, run.mesh)
+    key = jax.random.fold_in(jax.random.key(run.config.seed), 1)
+    progress = Progress(config.steps, start)
+    in_flight = collections.deque(maxlen=AHEAD)
+    with contextlib.closing(progress), _signals() as stopped, contextlib.closing(_feed(run, start)) as feed:
+        for step, batch in zip(range(start + 1, config.steps + 1), feed, strict=True):
+            if len(in_flight) == AHEAD:
+                jax.block_until_ready(in_flight[0])
+            state, metrics = compiled(state, batch, key)
+            in_flight.append(metrics)
+            pending.append(metrics)
+            last, halt = step == config.steps, bool(stopped)
+            log = last or step % config.log_every == 0
+            test = last or step % config.eval_every == 0
+            save = last or test or halt or step % config.checkpoint_every == 0
+            if log or save:
+                pending = finite(pending, step, checkpoints)
+            if log:
+                journal.write(**run.train_row(step, pending))
+                progress.note(f"loss {journal.rows[-1]['loss']:.4g}")
+                pending = []
+            if test:
+                journal.write(**run.test_row(state))
+                journal.draw()
+            if save:
+                scores = journal.rows[-1] if test else None
+                checkpoints.save(state, run.config, scores, pending)
+            progress.advance()
+            if halt and not last:
+                _leave(progress, step, stopped[0])
+    return state
+
+
+def _feed(run: _Run, start: int) -> Iterator[dict[str, jax.Array]]:
+    for batch in stream(run.batches, range(start, run.config.train.steps)):
+        yield sharding.shard_batch(run.mesh, batch)
+
+
+def finite(pending: list[dict[str, Any]], step: int, checkpoints: Checkpoints) -> list[dict[str, float]]:
+    """Metrics of the last steps, up to `step`, as floats. Raises UserError at the first that is not finite."""
+    rows = [{name: float(x) for name, x in metrics.items()} for metrics in jax.device_get(pending)]
+    for i, row in enumerate(rows, start=step - len(rows) + 1):
+        bad = next((name for name in ("loss", "grad_norm") if not math.isfinite(row[name])), None)
+        if bad:
+            kept = checkpoints.steps()
+            raise UserError(
+                f"{bad} is {row[bad]} at step {i}, where a finite number was expected: lower config.optim.learning_rate"
+                f" or check the data (newest checkpoint: {f'step {kept[-1]}' if kept else 'none'})."
+            )
+    return rows
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """A list that a first SIGTERM or Ctrl-C fills, to be read between steps; a second Ctrl-C interrupts at once."""
+    caught: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    names = (signal.SIGTERM, signal.SIGINT)
+    try:
+        before = [signal.signal(name, note) for name in names]
+    except ValueError:  # not the main thread: the caller handles signals
+        yield caught
+        return
+    try:
+        yield caught
+    finally:
+        for name, handler in zip(names, before, strict=True):
+            signal.signal(name, handler)
+
+
+def _leave(progress: Progress, step: int, number: int) -> None:
+    progress.say(f"stopped at step {step}, which is saved: the same command goes on from there")
+    raise SystemExit(128 + number)
