@@ -27,19 +27,31 @@ def common() -> config_dict.ConfigDict:
     config.search = config_dict.ConfigDict()
     config.search.input = ""  # file, folder, glob, or a text file that lists files
     config.search.catalogue = ""  # spAll/specObj table for the pre-selection; empty: the row in each file
-    config.search.scorer = "network"  # or matched_filter
+    config.search.scorer = (
+        "network"  # or "matched_filter" (traditional), "practical_filter" (also rejects lone-pixel spikes)
+    )
     config.search.threshold = 0.5
     config.search.batch_size = 256  # spectra of one jitted call
     config.search.readers = 2  # reading threads
     config.search.queue = 8  # files that wait, read, for the scorer: bounds the memory
     config.search.shard_rows = 4096  # rows of scores written, and resumed, at a time
+
+    # The traditional search, search/matched_filter.py; the values of Shu et al. 2016.
+    config.search.matched_filter = config_dict.ConfigDict()
+    config.search.matched_filter.num_templates = 4
+    config.search.matched_filter.mask_pixels = 10.0  # each way around lines of the galaxy and the sky
+    config.search.matched_filter.sigma = 2.2  # of the Gaussian kernel, pixels
+    config.search.matched_filter.taps = 15  # its length, pixels
+    config.search.matched_filter.threshold = 6.0  # S/N of a hit, where the score is 0.5
+    config.search.matched_filter.max_hits = 5  # spectra with more are dropped
+    config.search.matched_filter.max_pixel_fraction = 0.7  # practical_filter: of the signal, from one pixel
     return config
 
 
 def smoke(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     """Seconds: a few steps of a tiny model, to show that everything is wired."""
-    config.train.update(dict(steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=2))
+    config.train.update({"steps": 4, "batch_size": 8, "log_every": 1, "eval_every": 2, "checkpoint_every": 2})
     config.optim.warmup_steps = 1
-    config.data.update(dict(num_train=64, num_test=32))
+    config.data.update({"num_train": 64, "num_test": 32})
     config.search.batch_size = 8
     return config
