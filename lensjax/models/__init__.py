@@ -1,0 +1,51 @@
+"""Networks as pure functions of their variables. The only room that imports flax.linen."""
+
+import jax.numpy as jnp
+
+from lensjax.core.errors import UserError
+from lensjax.models import classics1d, layers, resnet1d
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def _make_resnet1d(model) -> resnet1d.ResNet1D:
+    conv = model.get("conv", ("2d", "1d"))
+    _choose("conv", conv[0], layers.CONV_FORMS)
+    _choose("conv", conv[1], layers.CONV_FORMS)
+    widths = tuple(model.widths)
+    resnet1d.projection_blocks(widths)
+    return resnet1d.ResNet1D(
+        widths=widths,
+        size=model.get("kernel_size", 3),
+        norm=_choose("norm", model.norm, resnet1d.NORMS),
+        conv=tuple(conv),
+        dropout=model.dropout,
+        locate=model.locate,
+        dtype=DTYPES[_choose("dtype", model.dtype, DTYPES)],
+    )
+
+
+def _make_lenet(model) -> classics1d.LeNet1D:
+    return classics1d.LeNet1D(dropout=model.dropout, dtype=DTYPES[_choose("dtype", model.dtype, DTYPES)])
+
+
+def _make_alexnet(model) -> classics1d.AlexNet1D:
+    return classics1d.AlexNet1D(dropout=model.dropout, dtype=DTYPES[_choose("dtype", model.dtype, DTYPES)])
+
+
+MODELS = {"resnet1d": _make_resnet1d, "lenet": _make_lenet, "alexnet": _make_alexnet}
+
+
+def make_model(model):
+    """The flax Module that `config.model` describes; UserError for a name or value that does not exist.
+
+    Every model is called as module.apply(variables, x (N, P, C), snr (N, P), mask (N, P), train) and returns a dict with
+    logit (N,) and, where it locates the line, pixel_logit (N, P).
+    """
+    return MODELS[_choose("name", model.name, MODELS)](model)
+
+
+def _choose(key: str, value: str, allowed) -> str:
+    if value not in allowed:
+        raise UserError(f"model.{key} is {value!r}, expected one of {', '.join(allowed)}")
+    return value

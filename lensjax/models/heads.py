@@ -1,0 +1,84 @@
+"""From the features of a 1-D network to one logit per object, and to one per pixel that says where the line is."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+EXCLUDED = -1e9  # logit of a masked pixel: finite, so that its gradient is zero and not NaN
+
+
+def marginalise(pixel_logit: jax.Array, mask: jax.Array) -> jax.Array:
+    """Log likelihood ratio of "one line somewhere" to "no line", from those of "a line at pixel p".
+
+    With a flat prior over the P pixels, L(line) / L(none) = (1 / P) sum_p L_p / L(none): logsumexp - log P.
+    pixel_logit (N, P), mask (N, P): only good pixels are summed; P stays the length of the window, as a line is as likely
+    to fall on a bad pixel. An object without a good pixel gets -log P.
+    """
+    total = jax.nn.logsumexp(pixel_logit, axis=-1, where=mask | ~jnp.any(mask, axis=-1, keepdims=True))
+    total = jnp.where(jnp.any(mask, axis=-1), total, 0.0)
+    return total - math.log(pixel_logit.shape[-1])
+
+
+def half_square(snr: jax.Array, linear: float) -> jax.Array:
+    """max(snr, 0)^2 / 2, continued by its tangent beyond `linear`: one wild pixel must not have an unbounded vote."""
+    inner = jnp.clip(snr, 0.0, linear)
+    return inner * (jnp.maximum(snr, 0.0) - 0.5 * inner)
+
+
+def upsample(x: jax.Array, pixels: int) -> jax.Array:
+    """Repeat every pixel of x (N, Q, ...) twice and crop to `pixels`: the inverse grid of `layers.max_pool`."""
+    return jnp.repeat(x, 2, axis=1)[:, :pixels]
+
+
+class DenseHead(nn.Module):
+    """The paper's: every feature of every pixel, dropout, one dense unit. (N, P, C) -> (N,)."""
+
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        flat = x.reshape(x.shape[0], -1).astype(jnp.float32)
+        return nn.Dense(1)(nn.Dropout(self.dropout, deterministic=not train)(flat))[:, 0]
+
+
+class PooledHead(nn.Module):
+    """Largest and mean feature over the pixels, dropout, one dense unit that starts at zero. (N, P, C) -> (N,)."""
+
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = x.astype(jnp.float32)
+        pooled = jnp.concatenate([x.max(axis=1), x.mean(axis=1)], axis=-1)
+        pooled = nn.Dropout(self.dropout, deterministic=not train)(pooled)
+        return nn.Dense(1, kernel_init=nn.initializers.zeros_init())(pooled)[:, 0]
+
+
+class PixelHead(nn.Module):
+    """Log likelihood ratio of "a line at pixel p" to "no line": the matched filter's, corrected by the network.
+
+    For a line of known shape in Gaussian noise whose flux has a flat prior of width D (in units of its error), the ratio
+    is sqrt(2 pi) / D exp(snr^2 / 2) for any snr > 1. So pixel_logit starts as snr^2 / 2 + bias with
+    bias = log(sqrt(2 pi) / D): the classical filter. The network then sets, per pixel, a gain (errors that are r times too
+    small call for 1 / r^2, a cosmic ray for 0) and an offset; both are linear in the features of every block, the coarse
+    ones repeated onto the fine grid (a feature pyramid, Lin et al. 2017), and start at 1 and 0.
+    """
+
+    prior_width: float = 17.0  # S/N 3 to 20
+    linear_snr: float = 8.0
+
+    @nn.compact
+    def __call__(self, outputs: list[jax.Array], snr: jax.Array, mask: jax.Array) -> jax.Array:
+        """outputs: (N, P / 2^i, C_i) of block i; snr, mask (N, P). Returns (N, P), `EXCLUDED` where not mask."""
+        total = None
+        for i in reversed(range(len(outputs))):
+            here = nn.Dense(2, kernel_init=nn.initializers.zeros_init(), dtype=outputs[i].dtype, name=f"pixel_{i}")(outputs[i])
+            total = here if total is None else here + upsample(total, here.shape[1])
+        gain, offset = jnp.moveaxis(total.astype(jnp.float32), -1, 0)
+        start = math.log(math.sqrt(2 * math.pi) / self.prior_width)
+        bias = self.param("bias", nn.initializers.constant(start), ())
+        # softplus(0 + log(e - 1)) = 1
+        logit = jax.nn.softplus(gain + math.log(math.e - 1)) * half_square(snr, self.linear_snr) + offset + bias
+        return jnp.where(mask, logit, EXCLUDED)

@@ -1,0 +1,104 @@
+"""The residual network of Li et al. (2018, section 3.3): 8 blocks, 28 convolutions, a pixel head if wanted."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lensjax.core.errors import UserError
+from lensjax.models import heads, layers
+
+NORMS = ("batch", "none")
+CONVOLUTIONS_PER_BLOCK = 3
+PROJECTIONS = 4  # 8 blocks of 3 convolutions + 4 projections = 28, the paper's count
+
+
+def projection_blocks(widths: tuple[int, ...]) -> tuple[int, ...]:
+    """Which blocks carry a 1x1 projection on their shortcut.
+
+    Those whose width differs from the one before (the first always does), then even blocks until half of the blocks
+    have one: 28 convolutions for 8 blocks. UserError if the widths change more often than that.
+    """
+    count = len(widths) // 2
+    changed = [i for i in range(len(widths)) if i == 0 or widths[i] != widths[i - 1]]
+    if len(changed) > count:
+        raise UserError(
+            f"model.widths {tuple(widths)} changes width in {len(changed)} blocks (the first counts), but only {count} of "
+            f"{len(widths)} blocks have a projection: repeat widths in pairs, as in (8, 8, 16, 16, 32, 32, 48, 48)"
+        )
+    spare = [i for i in (*range(0, len(widths), 2), *range(1, len(widths), 2)) if i not in changed]
+    return tuple(sorted(changed + spare[: count - len(changed)]))
+
+
+class Block(nn.Module):
+    """Three convolutions and a shortcut (He et al. 2015): relu(shortcut(x) + branch(x)).
+
+    norm "batch" normalises after every convolution. norm "none" scales the branch by one learned number that starts at
+    zero (SkipInit, De & Smith 2020), so that the network starts as a shallow one and trains without normalisation.
+    """
+
+    width: int
+    project: bool
+    size: int = 3
+    norm: str = "batch"
+    form: str = "1d"
+    dtype: jnp.dtype = jnp.float32
+
+    def _normalise(self, x: jax.Array, train: bool) -> jax.Array:
+        if self.norm == "none":
+            return x
+        return nn.BatchNorm(use_running_average=not train, momentum=0.95, dtype=self.dtype)(x)
+
+    def _convolve(self, x: jax.Array, size: int, train: bool) -> jax.Array:
+        bias = self.norm == "none"  # a norm that follows has one of its own
+        conv = layers.Conv(self.width, size, form=self.form, use_bias=bias, dtype=self.dtype)
+        return self._normalise(conv(x), train)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """x (N, P, C) -> (N, P, width)."""
+        branch = x
+        for _ in range(CONVOLUTIONS_PER_BLOCK - 1):
+            branch = nn.relu(self._convolve(branch, self.size, train))
+        branch = self._convolve(branch, self.size, train)
+        if self.norm == "none":
+            branch = branch * self.param("skip", nn.initializers.zeros_init(), ()).astype(self.dtype)
+        shortcut = self._convolve(x, 1, train) if self.project else x.astype(self.dtype)
+        return nn.relu(shortcut + branch)
+
+
+class ResNet1D(nn.Module):
+    """Residual blocks with max-pooling between any two; the channels' meaning is the caller's affair.
+
+    widths: channels of each block. norm: "batch" or "none". conv: lowering of the convolutions in (training, inference),
+    see `layers`. dtype: of the arithmetic; parameters and logits are float32. locate: add the pixel head.
+    """
+
+    widths: tuple[int, ...] = (8, 8, 16, 16, 32, 32, 48, 48)
+    size: int = 3
+    norm: str = "batch"
+    conv: tuple[str, str] = ("2d", "1d")
+    dropout: float = 0.1
+    locate: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, snr: jax.Array, mask: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """x (N, P, C) channels, snr (N, P) matched-filter S/N, mask (N, P) true where the pixel is good.
+
+        Returns logit (N,) and, if `locate`, pixel_logit (N, P).
+        """
+        outputs = self._blocks(x, train)
+        if not self.locate:
+            return {"logit": heads.DenseHead(self.dropout)(outputs[-1], train)}
+        pixel_logit = heads.PixelHead()(outputs, snr, mask)
+        correction = heads.PooledHead(self.dropout)(outputs[-1], train)
+        return {"logit": heads.marginalise(pixel_logit, mask) + correction, "pixel_logit": pixel_logit}
+
+    def _blocks(self, x: jax.Array, train: bool) -> list[jax.Array]:
+        """Output of every block before pooling: (N, P, w0), (N, ceil(P / 2), w1), ..."""
+        projected, outputs = projection_blocks(self.widths), []
+        for i, width in enumerate(self.widths):
+            block = Block(width, i in projected, self.size, self.norm, self.conv[0 if train else 1], self.dtype)
+            outputs.append(block(x, train))
+            x = layers.max_pool(outputs[-1]) if i + 1 < len(self.widths) else outputs[-1]
+        return outputs
