@@ -31,6 +31,7 @@ def get_config(variant: str = "default") -> config_dict.ConfigDict:
     config.sim.line_law = "snr"  # "snr" (uniform matched-filter S/N), "lesser" (Cao et al. 2020), "paper" (peak > 1.5)
     config.sim.line_profile = "skewnormal"  # or "gaussian"
     config.sim.snr_range = (3.0, 20.0)
+    config.sim.oii_fraction = 0.0  # of the lines: background [OII] emitters instead of Lyman-alpha
     config.sim.dirt = 1.0  # 0 clean; 1 as dirty as real data: spikes, airglow, wrong errors, misfit
 
     config.model = config_dict.ConfigDict()
