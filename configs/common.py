@@ -45,6 +45,18 @@ def common() -> config_dict.ConfigDict:
     config.search.matched_filter.threshold = 6.0  # S/N of a hit, where the score is 0.5
     config.search.matched_filter.max_hits = 5  # spectra with more are dropped
     config.search.matched_filter.max_pixel_fraction = 0.7  # practical_filter: of the signal, from one pixel
+
+    # Public spectra to download, surveys/fetch.py.
+    config.fetch = config_dict.ConfigDict()
+    config.fetch.list = ""  # text file, one plate-mjd-fiber a line
+    config.fetch.redshift = (0.0, 0.0)  # or: galaxies in this range, found through SPARCL
+    config.fetch.release = "BOSS-DR16"  # SPARCL's name of the release that is searched by redshift
+    config.fetch.limit = 1000  # objects of a redshift range
+    config.fetch.base_url = "https://data.sdss.org/sas/dr17"
+    config.fetch.workers = 4  # downloads at a time
+    config.fetch.retries = 5
+    config.fetch.backoff = 1.0  # seconds before the first retry; doubles each time
+    config.fetch.timeout = 60.0  # seconds without a byte
     return config
 
 

@@ -56,5 +56,8 @@ def get_config(variant: str = "default") -> config_dict.ConfigDict:
     # Which objects of a survey are searched: Li et al. 2018, section 3.2.
     config.select = config_dict.ConfigDict()
     config.select.z_min = 0.3
+    config.select.object_class = "GALAXY"
+    config.select.drop_subclasses = ("STARFORMING", "BROADLINE", "AGN")  # looked for as substrings
     config.select.drop_starburst = True
+    config.select.clean_redshift = True  # ZWARNING 0 only
     return config

@@ -24,8 +24,8 @@ def is_spec(units: list[Hdu]) -> bool:
 
 
 def is_spplate(units: list[Hdu]) -> bool:
-    """Whether this is an spPlate file, by its content: a two-dimensional image on a log grid."""
-    return units[0].header.get("NAXIS") == 2 and "COEFF0" in units[0].header
+    """Whether this is an spPlate file, by its content: an image of a plate on a log grid."""
+    return units[0].header.get("NAXIS") == 2 and {"COEFF0", "PLATEID"} <= set(units[0].header)
 
 
 def read_spec(units: list[Hdu], path: str, loglam: np.ndarray) -> Block:
@@ -62,7 +62,9 @@ def check_loglam(columns: dict[str, np.ndarray]) -> np.ndarray:
     """Integer places (n,) of a spec file's pixels on the global grid; BadFile where it has no usable wavelengths."""
     for name in ("LOGLAM", "IVAR"):
         if name not in columns:
-            raise BadFile(f"no {name.lower()} column: the {'wavelengths' if name == 'LOGLAM' else 'errors'} are unknown")
+            raise BadFile(
+                f"no {name.lower()} column: the {'wavelengths' if name == 'LOGLAM' else 'errors'} are unknown"
+            )
     exact = columns["LOGLAM"].astype(np.float64) * grid.PER_DEX
     if len(exact) == 0:
         raise BadFile("the spectrum has no pixels")

@@ -74,7 +74,9 @@ def read_catalogue(path) -> dict[str, np.ndarray]:
         units = [unit for unit in open_fits(path) if column_names(unit)]
         table = read_standard(units[0]) if units else {}
     except BadFile as error:
-        raise UserError(f"the catalogue {path} cannot be used: {error}; give an uncompressed spAll or specObj file") from None
+        raise UserError(
+            f"the catalogue {path} cannot be used: {error}; give an uncompressed spAll or specObj file"
+        ) from None
     by_plate = all(name in table for name in ("plate", "mjd", "fiberid"))
     if not (by_plate or "targetid" in table) or "z" not in table:
         raise UserError(

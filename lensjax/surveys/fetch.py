@@ -1,0 +1,176 @@
+"""Download public SDSS spectra by plate-mjd-fiber, or by redshift range through SPARCL; every object gets a row."""
+
+import concurrent.futures
+import csv
+import http.client
+import pathlib
+import re
+import time
+import urllib.error
+import urllib.request
+from typing import NamedTuple
+
+from lensjax.core.errors import UserError
+from lensjax.core.files import replacing
+from lensjax.surveys.block import BadFile
+from lensjax.surveys.fits import open_fits
+from lensjax.surveys.tables import FIRST_BOSS_PLATE
+
+# Folders of data release 17 below config.fetch.base_url: https://data.sdss.org/datamodel, SPECTRO_REDUX.
+BOSS_RUNS = ("eboss/spectro/redux/v5_13_2",)
+SDSS_RUNS = ("sdss/spectro/redux/26", "sdss/spectro/redux/103", "sdss/spectro/redux/104")
+RETRY = (429, 500, 502, 503, 504)  # HTTP answers that may be different the next time
+COLUMNS = ("file", "plate", "mjd", "fiberid", "status")
+
+
+class Target(NamedTuple):
+    """One observation of SDSS."""
+
+    plate: int
+    mjd: int
+    fiberid: int
+
+    @property
+    def filename(self) -> str:
+        return f"spec-{self.plate:04d}-{self.mjd}-{self.fiberid:04d}.fits"
+
+
+class Missing(Exception):
+    """The server does not have the file: asking again will not help."""
+
+
+def fetch(config, workdir) -> pathlib.Path:
+    """Download the spectra that config.fetch names into workdir/spectra; returns the table workdir/fetched.csv.
+
+    One row for each object, with a status where it could not be had. Files that are there and whole are not fetched
+    again, so the same command resumes. UserError where nothing is asked for or the list cannot be read.
+    """
+    settings = config.fetch
+    targets = find_targets(settings)
+    folder = pathlib.Path(workdir) / "spectra"
+    folder.mkdir(parents=True, exist_ok=True)
+    with concurrent.futures.ThreadPoolExecutor(settings.workers) as pool:
+        status = list(pool.map(lambda target: fetch_one(target, folder, settings), targets))
+    table = pathlib.Path(workdir) / "fetched.csv"
+    with replacing(table) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS)
+        writer.writerows((folder / t.filename, *t, why) for t, why in zip(targets, status, strict=True))
+    return table
+
+
+def find_targets(settings) -> list[Target]:
+    """The observations to download, each once: from the list file, else from the redshift range."""
+    if settings.list:
+        targets = read_targets(settings.list)
+    elif settings.redshift[1] > settings.redshift[0]:
+        targets = query_sparcl(settings)
+    else:
+        raise UserError(
+            "nothing to fetch: set config.fetch.list to a file of plate-mjd-fiber lines, or config.fetch.redshift"
+        )
+    return list(dict.fromkeys(targets))
+
+
+def read_targets(path: str) -> list[Target]:
+    """plate, mjd and fiber of each line, with any separators ("4055-55359-596", a CSV, names of spec files)."""
+    try:
+        lines = pathlib.Path(path).expanduser().read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"the list {path} cannot be read: {error}; expected a text file of plate-mjd-fiber lines"
+        ) from None
+    targets = []
+    for number, line in enumerate(lines, 1):
+        text = line.split("#")[0].strip()
+        found = re.search(r"(\d+)\D+(\d{5})\D+(\d+)", text)
+        if found:
+            targets.append(Target(*map(int, found.groups())))
+        elif text and number > 1:  # the first line may name the columns
+            raise UserError(f"line {number} of {path} is {text!r}: expected plate-mjd-fiber, such as 4055-55359-596")
+    if not targets:
+        raise UserError(f"the list {path} names no spectrum: expected lines such as 4055-55359-596")
+    return targets
+
+
+def query_sparcl(settings) -> list[Target]:
+    """Galaxies of a redshift range, from the SPARCL archive (needs the extra: pip install 'lensjax[fetch]')."""
+    try:
+        from sparcl.client import SparclClient  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise UserError("a redshift range needs the package sparclclient: pip install 'lensjax[fetch]'") from None
+    wanted = {
+        "spectype": ["GALAXY"],
+        "redshift": list(map(float, settings.redshift)),
+        "data_release": [settings.release],
+    }
+    try:
+        found = SparclClient(announcement=False).find(["sparcl_id", "specid"], constraints=wanted, limit=settings.limit)
+    except Exception as error:  # the client raises bare exceptions of many kinds; all mean that there is no answer
+        raise UserError(f"SPARCL gave no answer ({error}): try again later, or give config.fetch.list") from error
+    return [decode_specobjid(int(record["specid"])) for record in found.records]
+
+
+def decode_specobjid(specobjid: int) -> Target:
+    """Plate, MJD and fiber that an SDSS specObjID holds: bits 50-63, 24-37 (less 50000) and 38-49."""
+    return Target(specobjid >> 50, 50_000 + (specobjid >> 24 & 0x3FFF), specobjid >> 38 & 0xFFF)
+
+
+def fetch_one(target: Target, folder: pathlib.Path, settings) -> str:
+    """Have the spectrum in `folder`; empty when it is there and whole, else why not. Never raises for the network."""
+    path = folder / target.filename
+    if is_complete(path):
+        return ""
+    runs = BOSS_RUNS if target.plate >= FIRST_BOSS_PLATE else SDSS_RUNS
+    for run in runs:
+        url = f"{settings.base_url.rstrip('/')}/{run}/spectra/lite/{target.plate:04d}/{target.filename}"
+        try:
+            return download(url, path, settings)
+        except Missing:
+            continue
+    return "not found on the server: no such plate, mjd and fiber in the release"
+
+
+def download(url: str, path: pathlib.Path, settings) -> str:
+    """Download with retries, waiting twice as long each time; empty when done, else the last reason. May raise Missing."""
+    reason = ""
+    for attempt in range(settings.retries + 1):
+        if attempt:
+            time.sleep(settings.backoff * 2 ** (attempt - 1))
+        try:
+            with replacing(path) as temporary:
+                _transfer(url, temporary, settings.timeout)
+            return ""
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                raise Missing from None
+            reason = f"the server answered {error.code} {error.reason}"
+            if error.code not in RETRY:
+                break
+        except (OSError, http.client.HTTPException, BadFile) as error:
+            reason = f"{type(error).__name__}: {error}"
+    return f"not downloaded: {reason}"
+
+
+def _transfer(url: str, path: pathlib.Path, timeout: float) -> None:
+    """One attempt; BadFile where what came is not a whole FITS file."""
+    with urllib.request.urlopen(url, timeout=timeout) as answer:
+        path.write_bytes(answer.read())  # read() raises IncompleteRead where the length was announced
+    check_complete(path)
+
+
+def check_complete(path: pathlib.Path) -> None:
+    """BadFile unless every unit of the FITS file is there to its last byte."""
+    units = open_fits(path)
+    units[-1].bytes()
+    if len(units) < 2:
+        raise BadFile("the file ends before its spectrum")
+
+
+def is_complete(path: pathlib.Path) -> bool:
+    """Whether an earlier download is there and whole."""
+    try:
+        check_complete(path)
+    except BadFile:
+        return False
+    return True
