@@ -16,12 +16,12 @@ class Basis(NamedTuple):
     """Rest-frame templates on the log-lambda grid.
 
     Attributes:
-        loglam0: log10 vacuum Angstrom of the first pixel.
+        loglam0: log10 vacuum Angstrom of the first pixel; a float, or a traced scalar.
         vectors: (K, M) float32, any scale; grid step `grid.STEP`.
     """
 
-    loglam0: float
-    vectors: np.ndarray
+    loglam0: float | jax.Array
+    vectors: np.ndarray | jax.Array
 
 
 def shift_basis(basis: Basis, loglam0_window: float, num: int, z: jax.Array) -> jax.Array:
@@ -38,13 +38,12 @@ def shift_basis(basis: Basis, loglam0_window: float, num: int, z: jax.Array) -> 
     Returns:
         (K, P) float32; 0 in the pixels that the templates do not reach.
     """
-    start = (loglam0_window - basis.loglam0) / grid.STEP  # float64, outside the trace
+    start = (loglam0_window - basis.loglam0) / grid.STEP
     position = start - jnp.log10(1.0 + z) / grid.STEP  # of the first observed pixel on the template's grid
     whole = jnp.floor(position)
     fraction = (position - whole).astype(jnp.float32)
     k, m = basis.vectors.shape
-    padded = np.zeros((k, m + 2 * num), np.float32)  # constant of the program: no slice below is ever clamped halfway
-    padded[:, num : num + m] = basis.vectors
+    padded = jnp.pad(basis.vectors, ((0, 0), (num, num)))  # so that no slice below is ever clamped halfway
     first = jnp.clip(whole.astype(jnp.int32), -num, m - 1) + num
     piece = jax.lax.dynamic_slice(padded, (0, first), (k, num + 1))
     pixel = whole + jnp.arange(num)

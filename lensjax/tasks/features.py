@@ -1,0 +1,115 @@
+"""From a spectrum to the input channels of the line-finding networks: the closed-form part of the search.
+
+A network that starts from raw flux spends its training on rediscovering the matched filter. Here it is given the
+template residual and the filter's signal-to-noise, and what the filter does not know: the errors, the masks, how
+bright the galaxy is, and where templates and sky subtraction are known to fail.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lensjax.core.errors import UserError
+from lensjax.fit import robust, templates
+from lensjax.physics import filters, grid, lines
+from lensjax.sims import continua
+from lensjax.sims.lya import lens_mask
+
+NUM_TEMPLATES = 4
+FILTER_SIGMAS = (1.2, 1.9, 3.0, 4.5)  # pixels: lines of 60-300 km/s seen through the line-spread function
+CLIP = 20.0  # pulls and S/N beyond this tell nothing new
+ERROR_SCALE = 0.5  # 1e-17 erg/s/cm2/A, typical
+
+CHANNELS = {
+    "flux": 1,  # as it is: the paper's only input
+    "residual": 1,  # (flux - templates) / error, errors rescaled to the object's own scatter
+    "snr": len(FILTER_SIGMAS),  # matched-filter S/N of the residual at several widths
+    "log_error": 1,
+    "mask": 1,  # 1 where the pixel is good and off the lens galaxy's lines
+    "continuum": 1,  # log of the galaxy's S/N per pixel: where templates can fail visibly
+    "scale": 1,  # log of the factor by which the errors were rescaled
+    "veto": 1,  # 1 at rest wavelengths that templates miss and at sky lines
+}
+
+Features = Callable[[dict[str, jax.Array], dict[str, jax.Array]], dict[str, jax.Array]]
+
+
+def make_features(config: Any) -> tuple[Features, dict[str, jax.Array]]:
+    """Features of one spectrum, and the constants (templates) they need, which belong into the checkpoint.
+
+    Returns:
+        features(example, constants) -> {"x": (P, C) channels, "snr": (P,) best filter S/N, "mask": (P,) bool good}
+        from example {"flux" (P,), "ivar" (P,), "z" ()}; and constants {"loglam0" (), "templates" (4, M)}.
+
+    Raises:
+        UserError: a channel of config.model.channels is not known.
+    """
+    unknown = [name for name in config.model.channels if name not in CHANNELS]
+    if unknown:
+        raise UserError(f"config.model.channels has {unknown}, expected some of {sorted(CHANNELS)}")
+    library = continua.read_library(config.sim.continuum)
+    constants = {
+        "loglam0": jnp.float32(library.loglam0),
+        "templates": jnp.asarray(library.vectors[:NUM_TEMPLATES], jnp.float32),
+    }
+    loglam = grid.window(*config.data.window)
+    names = tuple(config.model.channels)
+
+    def features(example: dict[str, jax.Array], constants: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        return _features(example, constants, loglam, names)
+
+    return features, constants
+
+
+def num_channels(config: Any) -> int:
+    """Number of input channels C of config.model.channels."""
+    return sum(CHANNELS[name] for name in config.model.channels)
+
+
+def _features(example, constants, loglam, names) -> dict[str, jax.Array]:
+    wave = jnp.asarray(grid.wave(loglam), jnp.float32)
+    mask = (example["ivar"] > 0) & ~lens_mask(wave, example["z"])
+    ivar = jnp.where(mask, example["ivar"], 0.0)
+    basis = templates.Basis(constants["loglam0"], constants["templates"])
+    design = templates.make_design(basis, float(loglam[0]), len(loglam), example["z"])
+    model, _ = templates.fit_templates(example["flux"], ivar, design)
+    pull = (example["flux"] - model) * jnp.sqrt(ivar)
+    scale = _scatter(pull, mask)
+    snr = filter_bank(pull / scale, ivar)
+    channels = {
+        "flux": jnp.where(mask, example["flux"], 0.0)[None],
+        "residual": jnp.clip(pull / scale, -CLIP, CLIP)[None],
+        "snr": jnp.clip(snr, -CLIP, CLIP),
+        "log_error": jnp.where(mask, -0.5 * jnp.log(jnp.where(mask, ivar, 1.0)) - np.log(ERROR_SCALE), 0.0)[None],
+        "mask": mask.astype(jnp.float32)[None],
+        "continuum": jnp.log1p(jnp.maximum(model * jnp.sqrt(ivar), 0.0))[None],
+        "scale": jnp.full((1, len(loglam)), 1.0) * jnp.log(scale),
+        "veto": _veto(example["z"], loglam)[None],
+    }
+    x = jnp.concatenate([channels[name] for name in names]).T
+    return {"x": x, "snr": jnp.where(mask, snr.max(0), 0.0), "mask": mask}
+
+
+def _scatter(pull: jax.Array, mask: jax.Array) -> jax.Array:
+    """Half the central 68 % of the pulls (P,), which lines and spikes do not move: 1 if the errors are right; scalar."""
+    width = robust.quantile(pull, mask, 0.8413) - robust.quantile(pull, mask, 0.1587)
+    return jnp.clip(0.5 * width, 0.3, 10.0)
+
+
+def filter_bank(pull: jax.Array, ivar: jax.Array) -> jax.Array:
+    """Matched-filter S/N (K, P) of Gaussians of `FILTER_SIGMAS` pixels; `pull` (P,) is residual over error."""
+    root = jnp.sqrt(ivar)
+    residual = jnp.where(root > 0, pull / jnp.where(root > 0, root, 1.0), 0.0)
+    kernels = [filters.gaussian_kernel(sigma, 2 * int(2.6 * sigma) + 1) for sigma in FILTER_SIGMAS]
+    return jnp.stack([filters.matched_filter(residual, ivar, kernel)[1] for kernel in kernels])
+
+
+def _veto(z: jax.Array, loglam: np.ndarray) -> jax.Array:
+    """1 within 5 pixels of the empirical rest lines at `z` and of the airglow lines, else 0; (P,)."""
+    pixel = jnp.arange(len(loglam), dtype=jnp.float32)[:, None]
+    rest = grid.pixel(np.array(lines.EMPIRICAL_REST), loglam).astype(np.float32) + jnp.log10(1 + z) / grid.STEP
+    sky = grid.pixel(np.array([*lines.SKY_LINES, *lines.AIRGLOW]), loglam).astype(np.float32)
+    return (jnp.abs(pixel - jnp.concatenate([rest, sky])) <= 5).any(1).astype(jnp.float32)
