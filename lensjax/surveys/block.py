@@ -54,7 +54,7 @@ class Block(NamedTuple):
     @property
     def has_data(self) -> np.ndarray:
         """bool (N,): at least one good pixel, so that a score means something."""
-        return (self.ivar > 0).any(axis=1)
+        return self.ivar.max(axis=1) > 0
 
     def take(self, rows) -> "Block":
         """The block of the given rows (indices, slice or bool mask)."""
@@ -105,5 +105,8 @@ def failed_block(path: str, reason: str, loglam: np.ndarray) -> Block:
 
 def concatenate(blocks: list[Block]) -> Block:
     """One block of all rows, in order."""
-    arrays = [np.concatenate([getattr(block, name) for block in blocks]) for name in Block._fields[:4]]
-    return Block(*arrays, {name: np.concatenate([block.table[name] for block in blocks]) for name in TABLE})
+    table = {name: np.concatenate([block.table[name] for block in blocks]) for name in TABLE}
+    arrays = {
+        name: np.concatenate([block.batch()[name] for block in blocks]) for name in ("flux", "ivar", "wdisp", "z")
+    }
+    return Block(**arrays, table=table)

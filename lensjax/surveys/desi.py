@@ -33,14 +33,14 @@ def read_coadd(units: list[Hdu], path: str, loglam: np.ndarray) -> Block:
     average what they get weighted by inverse variance; arms that overlap are averaged the same way:
         flux_j = sum_i w_ij ivar_i flux_i / ivar_j,    ivar_j = sum_i w_ij ivar_i,    sum_j w_ij = 1.
     So the information is that of the input, and sums over many pixels have the right error. Neighbouring log pixels
-    that share a linear pixel are correlated (about +0.2 at 4300 A) and each by itself is a little better than ivar says.
+    that share a linear pixel are correlated, and each by itself is a little better than its ivar says.
     """
+    units[-1].bytes()  # BadFile where the end of the file is missing
     by_name = {unit.name: unit for unit in units}
-    sums = [rebin_arm(by_name, arm, loglam) for arm in arms(units)]
-    sums = [arm for arm in sums if arm is not None]
-    if not sums:
+    parts = [part for part in (rebin_arm(by_name, arm, loglam) for arm in arms(units)) if part is not None]
+    if not parts:
         raise BadFile("no arm of the coadd reaches into the window")
-    weighted, ivar, spread, cover = (sum(parts) for parts in zip(*sums, strict=True))
+    weighted, ivar, spread, cover = (np.sum([part[i] for part in parts], axis=0) for i in range(4))
     with np.errstate(invalid="ignore", divide="ignore"):
         flux, sigma = weighted / ivar, np.sqrt(spread / cover)
     flux[ivar == 0] = 0  # not NaN: the pixel is missing, not broken
@@ -50,25 +50,24 @@ def read_coadd(units: list[Hdu], path: str, loglam: np.ndarray) -> Block:
 
 
 def rebin_arm(by_name: dict[str, Hdu], arm: str, loglam: np.ndarray):
-    """One arm's share of the sums above: flux x ivar, ivar, LSF variance (A^2) x cover, cover, (N, P); None off it."""
-    parts = {name: by_name.get(f"{arm}_{name}") for name in ("WAVELENGTH", "FLUX", "IVAR", "MASK", "RESOLUTION")}
+    """One arm's share of the sums above: flux ivar, ivar, LSF variance (A^2) x cover, cover, (N, P) each; None off it."""
     for name, what in (("WAVELENGTH", "wavelengths"), ("IVAR", "errors")):
-        if parts[name] is None:
+        if f"{arm}_{name}" not in by_name:
             raise BadFile(f"no {arm}_{name} extension: the {what} are unknown")
-    check_units(parts["FLUX"].header, "BUNIT")
-    wave = np.asarray(image(parts["WAVELENGTH"]), np.float64)
+    check_units(by_name[f"{arm}_FLUX"].header, "BUNIT")
+    wave = np.asarray(image(by_name[f"{arm}_WAVELENGTH"]), np.float64)
     edges = grid.edges(loglam)
     inside = np.flatnonzero((wave > edges[0] - 2) & (wave < edges[-1] + 2))
     if len(inside) < 2:
         return None
     cut = slice(inside[0], inside[-1] + 1)
-    flux, ivar = (_pixels(parts[name], len(wave))[:, cut].astype(np.float64) for name in ("FLUX", "IVAR"))
+    flux, ivar = (_pixels(by_name[f"{arm}_{name}"], len(wave))[:, cut].astype(np.float64) for name in ("FLUX", "IVAR"))
     good = np.isfinite(flux) & np.isfinite(ivar) & (ivar > 0)
-    if parts["MASK"] is not None:
-        good &= _pixels(parts["MASK"], len(wave))[:, cut] == 0
+    if f"{arm}_MASK" in by_name:
+        good &= _pixels(by_name[f"{arm}_MASK"], len(wave))[:, cut] == 0
     share = overlap_matrix(wave[cut], edges)
     cover = np.broadcast_to(share.sum(axis=0), (len(flux), len(loglam)))
-    variance = lsf_variance(parts["RESOLUTION"], wave, cut, len(flux))
+    variance = lsf_variance(by_name.get(f"{arm}_RESOLUTION"), wave, cut, len(flux))
     ivar = np.where(good, ivar, 0)
     return np.where(good, flux, 0) * ivar @ share, ivar @ share, variance @ share, cover
 
@@ -93,7 +92,9 @@ def overlap_matrix(wave: np.ndarray, edges: np.ndarray) -> scipy.sparse.csr_arra
         at = np.clip(column, 0, len(edges) - 2)
         share = (np.minimum(hi, edges[at + 1]) - np.maximum(lo, edges[at])) / (hi - lo)
         keep = np.flatnonzero(valid & (share > 0))
-        rows.append(keep), columns.append(column[keep]), shares.append(share[keep])
+        rows.append(keep)
+        columns.append(column[keep])
+        shares.append(share[keep])
     index = (np.concatenate(rows), np.concatenate(columns))
     return scipy.sparse.csr_array((np.concatenate(shares), index), shape=(len(wave), len(edges) - 1))
 

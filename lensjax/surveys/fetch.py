@@ -132,7 +132,7 @@ def fetch_one(target: Target, folder: pathlib.Path, settings) -> str:
 
 
 def download(url: str, path: pathlib.Path, settings) -> str:
-    """Download with retries, waiting twice as long each time; empty when done, else the last reason. May raise Missing."""
+    """Download with retries, waiting twice as long each time; empty when done, else the last reason. Raises Missing."""
     reason = ""
     for attempt in range(settings.retries + 1):
         if attempt:

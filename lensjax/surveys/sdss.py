@@ -117,26 +117,26 @@ def read_spplate(units: list[Hdu], path: str, loglam: np.ndarray) -> Block:
     """
     header = units[0].header
     check_header(header)
-    if len(units) < 2:
-        raise BadFile("no ivar image (HDU 1): the errors are unknown")
-    shape = (header.get("NAXIS2"), header.get("NAXIS1"))
+    if len(units) < 6:
+        raise BadFile(f"{len(units)} extensions: expected flux, ivar, andmask, ormask, wavedisp and plugmap")
+    units[-1].bytes()  # BadFile where the end of the file is missing
+    num, length = header["NAXIS2"], header["NAXIS1"]
     start = round(float(header["COEFF0"]) * grid.PER_DEX)
-    source, target = grid.overlap(start, shape[1], grid.index0(loglam), len(loglam))
+    source, target = grid.overlap(start, length, grid.index0(loglam), len(loglam))
     if source.start == source.stop:
-        lo, hi = 10.0 ** (np.array([start, start + shape[1]]) / grid.PER_DEX)
+        lo, hi = 10.0 ** (np.array([start, start + length - 1]) / grid.PER_DEX)
         raise BadFile(f"covers {lo:.0f} to {hi:.0f} A: nothing in the window")
 
-    def on_window(number: int, fill: float, dtype=np.float32) -> np.ndarray:
-        out = np.full((shape[0], len(loglam)), fill, dtype)
-        if number < len(units):
-            values = image(units[number])
-            if values.shape != shape:
-                raise BadFile(f"HDU {number} has shape {values.shape}, the flux {shape}: not one plate")
-            out[:, target] = values[:, source]
+    def on_window(number: int, fill: float, dtype: type = np.float32) -> np.ndarray:
+        values = image(units[number])
+        if values.shape != (num, length):
+            raise BadFile(f"HDU {number} has shape {values.shape}, the flux {(num, length)}: not one plate")
+        out = np.full((num, len(loglam)), fill, dtype)
+        out[:, target] = values[:, source]
         return out
 
     masked = on_window(2, 0, np.int32) & BRIGHTSKY != 0
-    known = plate_rows(units, pathlib.Path(path), shape[0])
+    known = plate_rows(units, pathlib.Path(path), num)
     return make_block(on_window(0, 0), on_window(1, 0), on_window(4, 1), masked, known, loglam)
 
 
@@ -146,9 +146,8 @@ def plate_rows(units: list[Hdu], path: pathlib.Path, num: int) -> dict:
     known: dict = {"file": str(path), "row": np.arange(num), "fiberid": np.arange(1, num + 1)}
     known |= {"plate": header.get("PLATEID", -1), "mjd": header.get("MJD", -1)}
     known["survey"] = survey_name(known["plate"], known["mjd"])
-    if len(units) > 5:
-        plugged = read_standard(units[5])
-        known |= {name: plugged[name] for name in ("ra", "dec", "objtype") if len(plugged.get(name, ())) == num}
+    plugged = read_standard(units[5])
+    known |= {name: plugged[name] for name in ("ra", "dec", "objtype") if len(plugged.get(name, ())) == num}
     try:
         fits = read_standard(open_fits(find_spzbest(path, known["plate"], known["mjd"]))[1])
         return merge_fits(known, fits)

@@ -88,7 +88,7 @@ def _write(path, units: dict, header: dict) -> None:
         if name is None:
             made.append(fits.PrimaryHDU(data, fits.Header(header)))
         elif isinstance(data, dict):
-            array = np.rec.fromarrays(list(data.values()), names=list(data))
+            array = np.rec.fromarrays(list(data.values()), dtype=[(key, column.dtype) for key, column in data.items()])
             made.append(fits.BinTableHDU(array, name=name))
         else:
             made.append(fits.ImageHDU(data, name=name))
