@@ -39,8 +39,8 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
 
     Returns `simulate(key)` -> dict of float32: flux, ivar, wdisp (P,), z (); truth label, kind (0 none, 1 Lyman-alpha,
     2 background [OII]), wave (A, of the profile's mean; 0 without a line), snr (true profile, true noise), line_flux,
-    line_sigma (km/s), line_alpha, peak; and for the oracle continuum, sigma (P,) and profile (P,), the profile of unit
-    flux that the line has, or would have had.
+    line_sigma (km/s), line_alpha, peak; and for the oracle (P,) continuum, sigma, artefact (spikes, airglow, misfit:
+    what is neither galaxy, line nor noise) and profile, of the unit flux that the line has, or would have had.
     """
     sim = config.sim
     if sim.line_law not in LAWS or sim.line_profile not in PROFILES:
@@ -84,20 +84,20 @@ def _draw_dirt(key: jax.Array) -> jax.Array:
 
 
 def _observe(key, instrument, continuum, z, dirt) -> dict[str, jax.Array]:
-    """The galaxy as the pipeline gives it, without a background line: flux, ivar; truth continuum, sigma."""
+    """The galaxy as the pipeline gives it, without a background line: flux, ivar; truth continuum, sigma, artefact."""
     km, ke, kn, kr, ks, ka, kb = jax.random.split(key, 7)
     setting = noise.Dirt()
     sigma = noise.draw_error(ke, instrument, continuum)
     reported = noise.draw_reported_error(kr, sigma, setting, dirt)
     good = noise.draw_mask(kb, sigma.shape[0])
-    flux = (
-        continuum * (1 + noise.draw_misfit(km, instrument, z, setting, dirt))
-        + noise.draw_noise(kn, sigma, dirt)
+    artefact = (
+        continuum * noise.draw_misfit(km, instrument, z, setting, dirt)
         + noise.draw_spikes(ks, sigma, setting, dirt)
         + noise.draw_airglow(ka, instrument, sigma, setting, dirt)
     )
+    flux = continuum + artefact + noise.draw_noise(kn, sigma, dirt)
     ivar = jnp.where(good, reported**-2.0, 0.0)
-    return {"flux": flux, "ivar": ivar, "continuum": continuum, "sigma": sigma}
+    return {"flux": flux, "ivar": ivar, "continuum": continuum, "sigma": sigma, "artefact": artefact}
 
 
 def lens_mask(wave: jax.Array, z: jax.Array) -> jax.Array:
