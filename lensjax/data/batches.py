@@ -17,7 +17,7 @@ Batch = dict[str, Any]
 # Where the simulator of a system lives: make_simulator(config) -> simulate(key) -> example.
 SIMULATORS = {"lya": "lensjax.sims.lya"}
 SPLITS = {"train": 0, "test": 1}  # seeds of the two splits never meet
-ORACLE = ("continuum", "sigma", "artefact", "profile")  # what no observer knows: dropped, and not computed, unless asked for
+ORACLE = ("continuum", "sigma", "artefact", "profile")  # what no observer knows: not computed unless asked for
 
 
 class Batches(NamedTuple):
