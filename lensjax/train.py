@@ -66,8 +66,8 @@ def _make_task(config: Any) -> Task:
 def _default_metrics(config: Any) -> MetricsFn:
     from lensjax.tasks.metrics import binary_metrics
 
-    threshold = config.evaluate.threshold
-    return lambda predicted, truth: binary_metrics(predicted["score"], truth["label"], threshold)
+    threshold, gamma = config.evaluate.threshold, config.loss.gamma
+    return lambda predicted, truth: binary_metrics(predicted["score"], truth["label"], threshold, gamma)
 
 
 def _start(checkpoints: Checkpoints, task: Task, tx: Any, mesh: Any, key: jax.Array) -> tuple[State, list]:
@@ -99,8 +99,9 @@ class _Run:
         """The metrics of the whole test split."""
         step = int(state.step)
         predicted, truth = predict_split(self.predict, state, self.batches, self.mesh)
-        scores = {name: float(value) for name, value in self.metrics(predicted, truth).items() if np.ndim(value) == 0}
-        return {"step": step, "split": "test", "epoch": self.epoch(step), **scores}
+        scores = {name: float(value) for name, value in self.metrics(predicted, truth).items()}
+        finite_only = {name: value for name, value in scores.items() if math.isfinite(value)}  # JSON has no NaN
+        return {"step": step, "split": "test", "epoch": self.epoch(step), **finite_only}
 
 
 def predict_split(

@@ -14,6 +14,7 @@ PIXELS = 8
 def tiny_config(**train):
     config = common.smoke(_with_data(common.common()))
     config.system = "tiny"
+    config.data.num_test = 20  # not a multiple of the batch
     config.data.source = "simulate"
     config.train.update({"steps": 12, "batch_size": 8, "log_every": 3, "eval_every": 6, "checkpoint_every": 4, **train})
     config.optim.name = "sgd"

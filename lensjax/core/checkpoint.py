@@ -64,13 +64,12 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike, best_metric: str = "loss", best_mode: str = "min"):
-        self._sign = 1.0 if best_mode == "min" else -1.0
-        self._metric = best_metric
+        self._best = {"metric": best_metric, "sign": 1.0 if best_mode == "min" else -1.0}
         self._policy = _Preserve()
         self.folder = pathlib.Path(folder).absolute()
         options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
-        self._costs = {step: self._cost(read_meta(self.folder, step)) for step in self._manager.all_steps()}
+        self._costs = {step: cost(read_meta(self.folder, step)) for step in self._manager.all_steps()}
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -82,10 +81,6 @@ class Checkpoints:
         """Wait for the writes: leaving Python without it loses the last checkpoint."""
         self._manager.wait_until_finished()
         self._manager.close()
-
-    def _cost(self, meta: dict[str, Any] | None) -> float:
-        value = ((meta or {}).get("metrics") or {}).get(self._metric)
-        return np.inf if value is None or not np.isfinite(value) else self._sign * value
 
     def best_step(self) -> int | None:
         """The step of the best metric; the first of equals; the latest if none was ever evaluated."""
@@ -104,9 +99,9 @@ class Checkpoints:
         step = int(host.step)
         plain = json.loads(settings.to_json(config))
         meta = {"config": plain, "metrics": metrics, "notes": notes, "sha256": _digests(host)}
-        meta["best"] = {"metric": self._metric, "sign": self._sign}
+        meta["best"] = self._best
         meta = json.loads(json.dumps(meta))  # a copy: Orbax writes it in the background
-        self._costs[step] = self._cost(meta)
+        self._costs[step] = cost(meta)
         self._policy.best = self.best_step()
         self._manager.save(
             step, args=ocp.args.Composite(state=ocp.args.StandardSave(host), meta=ocp.args.JsonSave(meta)), force=True
@@ -162,17 +157,17 @@ def read_meta(folder: str | os.PathLike, step: int) -> dict[str, Any] | None:
         return None
 
 
+def cost(meta: dict[str, Any] | None) -> float:
+    """What ranks a checkpoint, lower is better: its best_metric, signed; infinite where that was not measured."""
+    best = (meta or {}).get("best") or {}
+    value = ((meta or {}).get("metrics") or {}).get(best.get("metric"))
+    return np.inf if value is None or not np.isfinite(value) else best["sign"] * value
+
+
 def _inference_order(folder: pathlib.Path) -> list[int]:
     """Steps on disk, the best first, then the newest: the order in which inference tries them."""
     steps = sorted((int(p.name) for p in folder.iterdir() if p.name.isdigit()), reverse=True)
-
-    def cost(step: int) -> float:
-        meta = read_meta(folder, step) or {}
-        best = meta.get("best") or {}
-        value = (meta.get("metrics") or {}).get(best.get("metric"))
-        return np.inf if value is None else best["sign"] * value
-
-    return sorted(steps, key=cost)
+    return sorted(steps, key=lambda step: cost(read_meta(folder, step)))
 
 
 def _restore_weights(folder: pathlib.Path, step: int) -> tuple[Any, Any, Any]:
@@ -245,7 +240,7 @@ def save_weights(path: str | os.PathLike, params: Any, model_state: Any, config:
 def _read_weights(path: str | os.PathLike) -> tuple[str, dict[str, np.ndarray]]:
     file = _weights_file(path)
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             flat = {name: stored[name] for name in stored.files}
         text, sha = flat.pop("config"), str(flat.pop("sha256"))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:

@@ -61,7 +61,7 @@ def make_train_step(
         (loss, (model_state, extra, metrics)), grads = gradient(state.params)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {**metrics, "loss": loss, "grad_norm": optax.global_norm(grads)}
+        metrics = {**metrics, "loss": loss, "grad_norm": optax.tree.norm(grads)}
         return State(state.step + 1, params, model_state, opt_state, extra), metrics
 
     return train_step

@@ -1,0 +1,111 @@
+"""Batches are a function of (seed, step), cover an epoch once, and keep the test split apart."""
+
+import jax
+import numpy as np
+import pytest
+
+from lensjax.core import sharding
+from lensjax.core.errors import UserError
+from lensjax.data import batches
+from tests.tiny import simulate, tiny_config
+
+
+def _rows(n, size, steps, seed=0):
+    return [batches.epoch_rows(n, size, seed, step) for step in steps]
+
+
+def test_an_epoch_is_a_permutation_less_its_last_part():
+    first, second = (np.concatenate(_rows(10, 3, steps)) for steps in (range(3), range(3, 6)))
+    for epoch in (first, second):
+        assert len(set(epoch)) == 9 and set(epoch) <= set(range(10))
+    assert not np.array_equal(first, second)
+    assert set(first) != set(second) or len(first) == 9  # the row left out is drawn anew
+
+
+def test_rows_are_a_function_of_seed_and_step():
+    ahead = _rows(50, 8, range(12))
+    batches.permutation.cache_clear()
+    for step in (11, 0, 7):
+        np.testing.assert_array_equal(batches.epoch_rows(50, 8, 0, step), ahead[step])
+    assert not np.array_equal(batches.epoch_rows(50, 8, 1, 0), ahead[0])
+
+
+def test_a_batch_longer_than_an_epoch():
+    for step in range(3):
+        rows = batches.epoch_rows(3, 8, 0, step)
+        assert rows.shape == (8,)
+        assert sorted(rows[:3]) == sorted(rows[3:6]) == [0, 1, 2]
+
+
+def _arrays(n):
+    return {"flux": np.arange(2.0 * n, dtype=np.float32).reshape(n, 2), "z": np.arange(n, dtype=np.float32)}
+
+
+def test_arrays_keep_their_rows_together():
+    made = batches.from_arrays(_arrays(10), _arrays(7), 4, seed=0)
+    batch = made.train(5)
+    np.testing.assert_array_equal(batch["flux"][:, 0], 2 * batch["z"])
+    test = list(made.test())
+    assert [part["z"].shape for part in test] == [(4,), (4,)]
+    np.testing.assert_array_equal(np.concatenate([part["z"] for part in test])[: made.num_test], np.arange(7.0))
+
+
+def test_the_oracle_is_dropped_unless_asked_for():
+    arrays = {**_arrays(8), "sigma": np.ones((8, 2), np.float32)}
+    assert "sigma" not in batches.from_arrays(arrays, arrays, 4, 0).train(0)
+    assert "sigma" in batches.from_arrays(arrays, arrays, 4, 0, oracle=True).train(0)
+    assert "continuum" not in batches.make_batches(tiny_config(), simulate).train(0)
+    assert "continuum" in batches.make_batches(tiny_config(), simulate, oracle=True).train(0)
+
+
+def test_mocks_are_a_function_of_seed_split_and_step():
+    made = batches.make_batches(tiny_config(), simulate)
+    again = batches.make_batches(tiny_config(), simulate)
+    np.testing.assert_array_equal(made.train(7)["flux"], again.train(7)["flux"])
+    other = tiny_config()
+    other.seed = 1
+    flux = [made.train(0), made.train(1), next(made.test()), batches.make_batches(other, simulate).train(0)]
+    flux = np.concatenate([batch["flux"] for batch in flux])
+    assert len(np.unique(flux[:, 0])) == len(flux)
+    for one, two in zip(made.test(), made.test(), strict=True):
+        np.testing.assert_array_equal(one["flux"], two["flux"])
+    assert len(list(made.test())) == 3 and made.num_test == 20
+
+
+def test_mocks_do_not_depend_on_the_devices():
+    one, four = (
+        batches.make_batches(tiny_config(), simulate, sharding.make_mesh(jax.devices()[:n])).train(2) for n in (1, 4)
+    )
+    np.testing.assert_array_equal(one["flux"], four["flux"])
+    assert len(four["flux"].sharding.device_set) == 4
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_stream_is_its_steps_in_order(on_device):
+    asked = []
+
+    def get(step):
+        asked.append(step)
+        return {"x": step}
+
+    made = batches.Batches(get, lambda: iter(()), 1, 0, on_device)
+    assert [batch["x"] for batch in batches.stream(made, range(3, 7))] == [3, 4, 5, 6]
+    assert asked == [3, 4, 5, 6]
+    assert list(batches.stream(made, range(4, 4))) == []
+
+
+def test_an_error_in_the_reading_thread_arrives():
+    def get(step):
+        raise OSError("disk gone")
+
+    with pytest.raises(OSError, match="disk gone"):
+        next(batches.stream(batches.Batches(get, lambda: iter(()), 1, 0), range(2)))
+
+
+def test_unknown_names():
+    config = tiny_config()
+    with pytest.raises(UserError, match=r"no simulator for config\.system = 'tiny'"):
+        batches.make_batches(config)
+    config.data.source = "tdfs"
+    with pytest.raises(UserError, match="'tdfs'; expected 'simulate' or 'tfds'"):
+        batches.make_batches(config)
