@@ -1,4 +1,4 @@
-"""The TFDS set: truth survives the disk, readers need no lensjax and no TensorFlow, killed builds leave nothing half made."""
+"""The TFDS set: truth survives the disk, readers need no lensjax and no TensorFlow, killed builds leave no halves."""
 
 import os
 import pathlib
@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from datasets import prepare as prepare_module
-from datasets.lya_spectra import lya_spectra_dataset_builder as lya_spectra
 
 from configs import lya as lya_configs
+from datasets import prepare as prepare_module
+from datasets.lya_spectra import lya_spectra_dataset_builder as lya_spectra
 
 ROOT = pathlib.Path(__file__).parents[2]
 PIXELS = 1192

@@ -1,0 +1,116 @@
+"""How good a trained network is on mocks, beside the matched filters and the oracle on the same spectra."""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from lensjax.core.checkpoint import restore_for_inference
+from lensjax.core.files import write_text
+from lensjax.data.batches import make_simulator
+from lensjax.evaluate import figures, summary
+from lensjax.evaluate.scorers import Scorer, make_scorers
+from lensjax.tasks import metrics
+
+SEED = 2018  # of the evaluation mocks: the same for every network, whatever it was trained on
+BATCH = 512
+SNR_RANGE = (4.0, 20.0)  # of the lines of the clean and dirty mocks
+DIRT = {"clean": 0.0, "dirty": 1.0}
+
+
+def evaluate(config: Any, workdir: str | os.PathLike) -> dict[str, Any]:
+    """Scores mocks with the best checkpoint in `workdir` and with its rivals; returns what it writes.
+
+    Writes evaluation.json, roc.png, completeness_snr.png, completeness_map.png and score_hist.png, and prints a line.
+    Three sets of mocks: `own`, of config.sim as it is, config.evaluate.num spectra, for the plain metrics; `clean`
+    and `dirty`, lines uniform in S/N 4-20, config.evaluate.num spectra with a line and as many without.
+    Raises UserError if the workdir has no checkpoint.
+    """
+    trained, params, model_state = restore_for_inference(workdir)
+    scorers = make_scorers(config, trained, params, model_state)
+    cuts = dict.fromkeys(scorers, 0.0) | {"network": logit(config.evaluate.threshold)}
+    result = {"num": config.evaluate.num, "seed": SEED, "own": own_metrics(config, scorers["network"])}
+    for position, name in enumerate(DIRT, start=1):
+        scored = score_mocks(mock_config(config, DIRT[name]), scorers, 2 * config.evaluate.num, position)
+        fprs = tuple(config.evaluate.fpr)
+        result[name] = {scorer: summary.summarise(scored[scorer], fprs, cuts[scorer]) for scorer in scorers}
+        result[name]["mocks"] = counts(scored["network"])
+    write_text(pathlib.Path(workdir) / "evaluation.json", json.dumps(result, indent=1, allow_nan=False))
+    figures.draw_all(result, pathlib.Path(workdir))
+    print(one_line(result))
+    return result
+
+
+def logit(probability: float) -> float:
+    """log(p / (1 - p))."""
+    return float(np.log(probability) - np.log1p(-probability))
+
+
+def mock_config(config: Any, dirt: float) -> Any:
+    """The config with lines uniform in S/N, and spectra as dirty as `dirt`."""
+    config = config.copy_and_resolve_references()
+    config.sim.update({"line_law": "snr", "snr_range": SNR_RANGE, "line_fraction": 0.5, "dirt": dirt})
+    return config
+
+
+def own_metrics(config: Any, network: Scorer) -> dict[str, Any]:
+    """Plain metrics of the network on the mocks that config.sim describes."""
+    scored = score_mocks(config, {"network": network}, config.evaluate.num, 0)["network"]
+    probability = 1 / (1 + np.exp(-np.clip(scored["logit"].astype(np.float64), -80, 80)))
+    plain = metrics.binary_metrics(probability, scored["label"], config.evaluate.threshold, config.loss.gamma)
+    plain = {name: value if np.isfinite(value) else None for name, value in plain.items()}
+    law = {"line_law": config.sim.line_law, "dirt": config.sim.dirt, "threshold": config.evaluate.threshold}
+    at_threshold = summary.at_threshold(scored, logit(config.evaluate.threshold))
+    return {**law, "mocks": counts(scored), **plain, "intervals": at_threshold}
+
+
+def counts(scored: summary.Scored) -> dict[str, int]:
+    lines = int((scored["label"] > 0.5).sum())
+    return {"lines": lines, "without": scored["label"].size - lines}
+
+
+def score_mocks(config: Any, scorers: dict[str, Scorer], number: int, stream: int) -> dict[str, summary.Scored]:
+    """Scores of `number` mocks by every scorer, with their truth; only one batch of spectra is held at a time."""
+    batch_size = min(BATCH, number)
+    run = make_batch_scorer(make_simulator(config), scorers, batch_size)
+    key = jax.random.fold_in(jax.random.key(SEED), stream)
+    parts = [jax.device_get(run(jax.random.fold_in(key, i))) for i in progress(-(-number // batch_size), config.sim)]
+    columns = jax.tree.map(lambda *pieces: np.concatenate(pieces)[:number], *parts)
+    truth = columns.pop("truth")
+    return {name: {**truth, **scored} for name, scored in columns.items()}
+
+
+def make_batch_scorer(simulate: Callable, scorers: dict[str, Scorer], batch_size: int) -> Callable:
+    """run(key) -> {scorer: {logit, wave}, "truth": {label, snr, true_wave}} of a batch of fresh mocks, each (N,)."""
+
+    @jax.jit
+    def run(key: jax.Array) -> dict[str, dict[str, jax.Array]]:
+        batch = jax.vmap(simulate)(jax.random.split(key, batch_size))
+        out = {name: score(batch) for name, score in scorers.items()}
+        columns = {name: {"logit": o["logit"], "wave": o["wave"]} for name, o in out.items()}
+        return columns | {"truth": {"label": batch["label"], "snr": batch["snr"], "true_wave": batch["wave"]}}
+
+    return run
+
+
+def progress(number: int, sim: Any) -> Iterator[int]:
+    """range(number) under a progress bar on stderr, where that is a terminal."""
+    from tqdm import tqdm
+
+    return iter(tqdm(range(number), desc=f"evaluating, dirt {sim.dirt:g}", unit="batch", disable=None, leave=False))
+
+
+def one_line(result: dict[str, Any]) -> str:
+    """What the reader wants to know first."""
+    own, parts = result["own"], []
+    for name in DIRT:
+        fpr = min(result[name]["network"]["at_fpr"], key=float)
+        found = {s: result[name][s]["at_fpr"][fpr]["completeness"][0] for s in ("network", "practical", "oracle")}
+        shown = ", ".join(f"{scorer} {100 * value:.1f}" for scorer, value in found.items() if value is not None)
+        parts.append(f"{name} completeness (%) at {100 * float(fpr):g}% false positives: {shown}")
+    accuracy, purity, completeness = (100 * (own[n] or 0.0) for n in ("accuracy", "purity", "completeness"))
+    return f"accuracy {accuracy:.2f}%, purity {purity:.1f}%, completeness {completeness:.1f}%; " + "; ".join(parts)
