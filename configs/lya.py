@@ -37,11 +37,14 @@ def get_config(variant: str = "default") -> config_dict.ConfigDict:
     config.model = config_dict.ConfigDict()
     config.model.name = "resnet1d"
     config.model.channels = ("residual", "snr", "log_error", "mask")
-    config.model.widths = (8, 16, 16, 24, 32, 32, 48, 48)
+    config.model.widths = (8, 8, 16, 16, 32, 32, 48, 48)  # of the 8 blocks; at most four changes, the first included
+    config.model.kernel_size = 3
     config.model.norm = "batch"
     config.model.dropout = 0.1
     config.model.locate = True  # the head that says where the line is
-    config.model.dtype = "float32"
+    config.model.dtype = "float32"  # or "bfloat16": pays on GPUs, not on CPUs
+    config.model.conv = ("2d", "1d")  # lowering of convolutions in training, inference: "1d", "2d", "gemm"; same weights
+    config.model.chunk = 8  # spectra of one pass at inference: CPUs like their caches full; 0 (all at once) for GPUs
 
     config.loss = config_dict.ConfigDict()
     config.loss.name = "focal"

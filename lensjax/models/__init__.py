@@ -4,21 +4,21 @@ import jax.numpy as jnp
 
 from lensjax.core.errors import UserError
 from lensjax.models import classics1d, layers, resnet1d
+from lensjax.models.initial import init_variables
+
+__all__ = ["DTYPES", "MODELS", "init_variables", "make_model"]
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def _make_resnet1d(model) -> resnet1d.ResNet1D:
-    conv = model.get("conv", ("2d", "1d"))
-    _choose("conv", conv[0], layers.CONV_FORMS)
-    _choose("conv", conv[1], layers.CONV_FORMS)
     widths = tuple(model.widths)
-    resnet1d.projection_blocks(widths)
+    resnet1d.projection_blocks(widths)  # complains about impossible widths now, not inside jit
     return resnet1d.ResNet1D(
         widths=widths,
-        size=model.get("kernel_size", 3),
+        size=model.kernel_size,
         norm=_choose("norm", model.norm, resnet1d.NORMS),
-        conv=tuple(conv),
+        conv=tuple(_choose("conv", form, layers.CONV_FORMS) for form in model.conv),
         dropout=model.dropout,
         locate=model.locate,
         dtype=DTYPES[_choose("dtype", model.dtype, DTYPES)],
@@ -39,8 +39,8 @@ MODELS = {"resnet1d": _make_resnet1d, "lenet": _make_lenet, "alexnet": _make_ale
 def make_model(model):
     """The flax Module that `config.model` describes; UserError for a name or value that does not exist.
 
-    Every model is called as module.apply(variables, x (N, P, C), snr (N, P), mask (N, P), train) and returns a dict with
-    logit (N,) and, where it locates the line, pixel_logit (N, P).
+    Every model is called as module.apply(variables, x (N, P, C), snr (N, P), mask (N, P), train) and returns a dict
+    with logit (N,) and, where it locates the line, pixel_logit (N, P).
     """
     return MODELS[_choose("name", model.name, MODELS)](model)
 

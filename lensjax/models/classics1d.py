@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from lensjax.models import layers
+from lensjax.models.initial import he_scale
 
 
 class LeNet1D(nn.Module):
@@ -31,7 +32,13 @@ class AlexNet1D(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, snr: jax.Array, mask: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """x (N, P, C) -> logit (N,); snr and mask are not used."""
-        for width, size, stride, pooled in ((96, 11, 4, 1), (256, 5, 1, 1), (384, 3, 1, 0), (384, 3, 1, 0), (256, 3, 1, 1)):
+        for width, size, stride, pooled in (
+            (96, 11, 4, 1),
+            (256, 5, 1, 1),
+            (384, 3, 1, 0),
+            (384, 3, 1, 0),
+            (256, 3, 1, 1),
+        ):
             x = nn.relu(layers.Conv(width, size, stride, dtype=self.dtype)(x))
             x = layers.max_pool(x, 3, 2) if pooled else x
         return {"logit": _dense(x, (self.dense, self.dense), self.dropout, train)}
@@ -41,5 +48,5 @@ def _dense(x: jax.Array, widths: tuple[int, ...], dropout: float, train: bool) -
     """Flatten x (N, P, C), dense layers with dropout before each but the last: (N,)."""
     x = x.reshape(x.shape[0], -1).astype(jnp.float32)
     for width in widths:
-        x = nn.relu(nn.Dense(width)(nn.Dropout(dropout, deterministic=not train)(x)))
-    return nn.Dense(1)(x)[:, 0]
+        x = nn.relu(nn.Dense(width, kernel_init=he_scale)(nn.Dropout(dropout, deterministic=not train)(x)))
+    return nn.Dense(1, kernel_init=he_scale)(x)[:, 0]

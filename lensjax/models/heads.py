@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lensjax.models.initial import he_scale
+
 EXCLUDED = -1e9  # logit of a masked pixel: finite, so that its gradient is zero and not NaN
 
 
@@ -13,8 +15,8 @@ def marginalise(pixel_logit: jax.Array, mask: jax.Array) -> jax.Array:
     """Log likelihood ratio of "one line somewhere" to "no line", from those of "a line at pixel p".
 
     With a flat prior over the P pixels, L(line) / L(none) = (1 / P) sum_p L_p / L(none): logsumexp - log P.
-    pixel_logit (N, P), mask (N, P): only good pixels are summed; P stays the length of the window, as a line is as likely
-    to fall on a bad pixel. An object without a good pixel gets -log P.
+    pixel_logit (N, P), mask (N, P): only good pixels are summed; P stays the length of the window, as a line is as
+    likely to fall on a bad pixel. An object without a good pixel gets -log P.
     """
     total = jax.nn.logsumexp(pixel_logit, axis=-1, where=mask | ~jnp.any(mask, axis=-1, keepdims=True))
     total = jnp.where(jnp.any(mask, axis=-1), total, 0.0)
@@ -40,7 +42,7 @@ class DenseHead(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         flat = x.reshape(x.shape[0], -1).astype(jnp.float32)
-        return nn.Dense(1)(nn.Dropout(self.dropout, deterministic=not train)(flat))[:, 0]
+        return nn.Dense(1, kernel_init=he_scale)(nn.Dropout(self.dropout, deterministic=not train)(flat))[:, 0]
 
 
 class PooledHead(nn.Module):
@@ -59,22 +61,24 @@ class PooledHead(nn.Module):
 class PixelHead(nn.Module):
     """Log likelihood ratio of "a line at pixel p" to "no line": the matched filter's, corrected by the network.
 
-    For a line of known shape in Gaussian noise whose flux has a flat prior of width D (in units of its error), the ratio
-    is sqrt(2 pi) / D exp(snr^2 / 2) for any snr > 1. So pixel_logit starts as snr^2 / 2 + bias with
-    bias = log(sqrt(2 pi) / D): the classical filter. The network then sets, per pixel, a gain (errors that are r times too
-    small call for 1 / r^2, a cosmic ray for 0) and an offset; both are linear in the features of every block, the coarse
-    ones repeated onto the fine grid (a feature pyramid, Lin et al. 2017), and start at 1 and 0.
+    For a line of known shape in Gaussian noise whose flux has a flat prior of width D (in units of its error), the
+    ratio is sqrt(2 pi) / D exp(snr^2 / 2) for any snr > 1. So pixel_logit starts as snr^2 / 2 + bias with
+    bias = log(sqrt(2 pi) / D): the classical filter. The network then sets, per pixel, a gain (errors that are r times
+    too small call for 1 / r^2, a cosmic ray for 0) and an offset; both are linear in the features of every block, the
+    coarse ones repeated onto the fine grid (a feature pyramid, Lin et al. 2017), and start at 1 and 0.
     """
 
     prior_width: float = 17.0  # S/N 3 to 20
-    linear_snr: float = 8.0
+    linear_snr: float = 5.0
 
     @nn.compact
     def __call__(self, outputs: list[jax.Array], snr: jax.Array, mask: jax.Array) -> jax.Array:
         """outputs: (N, P / 2^i, C_i) of block i; snr, mask (N, P). Returns (N, P), `EXCLUDED` where not mask."""
         total = None
         for i in reversed(range(len(outputs))):
-            here = nn.Dense(2, kernel_init=nn.initializers.zeros_init(), dtype=outputs[i].dtype, name=f"pixel_{i}")(outputs[i])
+            here = nn.Dense(2, kernel_init=nn.initializers.zeros_init(), dtype=outputs[i].dtype, name=f"pixel_{i}")(
+                outputs[i]
+            )
             total = here if total is None else here + upsample(total, here.shape[1])
         gain, offset = jnp.moveaxis(total.astype(jnp.float32), -1, 0)
         start = math.log(math.sqrt(2 * math.pi) / self.prior_width)

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lensjax.models.initial import he_scale
+
 CONV_FORMS = ("1d", "2d", "gemm")
 
 
@@ -47,7 +49,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(self.dtype)
+        kernel = self.param("kernel", he_scale, shape).astype(self.dtype)
         y = _CONVOLVE[self.form](x.astype(self.dtype), kernel, self.stride)
         if not self.use_bias:
             return y

@@ -22,8 +22,8 @@ def projection_blocks(widths: tuple[int, ...]) -> tuple[int, ...]:
     changed = [i for i in range(len(widths)) if i == 0 or widths[i] != widths[i - 1]]
     if len(changed) > count:
         raise UserError(
-            f"model.widths {tuple(widths)} changes width in {len(changed)} blocks (the first counts), but only {count} of "
-            f"{len(widths)} blocks have a projection: repeat widths in pairs, as in (8, 8, 16, 16, 32, 32, 48, 48)"
+            f"model.widths {tuple(widths)} changes width in {len(changed)} blocks (the first counts), but only {count} "
+            f"of {len(widths)} blocks have a projection: repeat widths in pairs, as in (8, 8, 16, 16, 32, 32, 48, 48)"
         )
     spare = [i for i in (*range(0, len(widths), 2), *range(1, len(widths), 2)) if i not in changed]
     return tuple(sorted(changed + spare[: count - len(changed)]))
@@ -69,8 +69,8 @@ class Block(nn.Module):
 class ResNet1D(nn.Module):
     """Residual blocks with max-pooling between any two; the channels' meaning is the caller's affair.
 
-    widths: channels of each block. norm: "batch" or "none". conv: lowering of the convolutions in (training, inference),
-    see `layers`. dtype: of the arithmetic; parameters and logits are float32. locate: add the pixel head.
+    widths: channels of each block. norm: "batch" or "none". conv: lowering of the convolutions in training and in
+    inference, see `layers`. dtype: of the arithmetic; parameters and logits are float32. locate: add the pixel head.
     """
 
     widths: tuple[int, ...] = (8, 8, 16, 16, 32, 32, 48, 48)

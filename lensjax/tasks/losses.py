@@ -1,0 +1,37 @@
+"""What training minimises: the focal loss of the object, the cross-entropy of the line's pixel."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def focal(logit: jax.Array, label: jax.Array, gamma: float = 2.0, alpha: float | None = None) -> jax.Array:
+    """Mean focal loss (Lin et al. 2017, eq. 4-5): -(1 - p_t)^gamma log p_t, p_t the probability given to the truth.
+
+    Li et al. (2018) eq. 1, whose printed exponent y is a misprint of gamma. logit, label (N,); gamma = 0 is the
+    cross-entropy; alpha in (0, 1) weighs the positives and 1 - alpha the negatives, None does not.
+    """
+    return jnp.mean(optax.losses.sigmoid_focal_loss(logit, label, alpha=alpha, gamma=gamma))
+
+
+def pixel_target(position: jax.Array, mask: jax.Array, sigma: float = 0.7) -> jax.Array:
+    """Where a line at fractional pixel `position` (N,) is: a Gaussian of `sigma` pixels over the good pixels.
+
+    mask (N, P). Returns weights (N, P) that sum to one, or to zero where less than half of the Gaussian is on good
+    pixels of the window: such a line has nowhere to be found.
+    """
+    pixels = jnp.arange(mask.shape[-1], dtype=jnp.float32)
+    shape = jnp.exp(-0.5 * ((pixels[None] - position[:, None]) / sigma) ** 2) / (sigma * jnp.sqrt(2 * jnp.pi))
+    seen = jnp.where(mask, shape, 0.0)
+    total = seen.sum(axis=-1, keepdims=True)
+    return jnp.where(total > 0.5, seen / jnp.where(total > 0.5, total, 1.0), 0.0)
+
+
+def localisation(pixel_logit: jax.Array, target: jax.Array, label: jax.Array) -> jax.Array:
+    """Softmax cross-entropy (nat) between the pixels' logits and `target` (both (N, P)), a mean over the positives.
+
+    label (N,). Zero where the batch has no positive.
+    """
+    log_prob = jax.nn.log_softmax(pixel_logit, axis=-1)
+    entropy = -jnp.sum(jnp.where(target > 0, target * log_prob, 0.0), axis=-1)
+    return jnp.sum(label * entropy) / jnp.maximum(jnp.sum(label), 1.0)
