@@ -50,7 +50,7 @@ def read_coadd(units: list[Hdu], path: str, loglam: np.ndarray) -> Block:
 
 
 def rebin_arm(by_name: dict[str, Hdu], arm: str, loglam: np.ndarray):
-    """One arm's share of the sums above: flux ivar, ivar, LSF variance (A^2) x cover, cover, (N, P) each; None off it."""
+    """One arm's share of the sums above: flux ivar, ivar, LSF variance (A^2), cover, each (N, P); None off it."""
     for name, what in (("WAVELENGTH", "wavelengths"), ("IVAR", "errors")):
         if f"{arm}_{name}" not in by_name:
             raise BadFile(f"no {arm}_{name} extension: the {what} are unknown")

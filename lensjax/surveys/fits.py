@@ -10,6 +10,7 @@ import gzip
 import math
 import pathlib
 import re
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +45,10 @@ class Hdu(NamedTuple):
 
 
 def open_fits(path) -> list[Hdu]:
-    """The units of a FITS file (plain or gzipped) in order. A file cut inside a header yields the units before it."""
+    """The units of a FITS file (plain or gzipped) in order; BadFile where not even the first is there.
+
+    Where the file is cut short, the last unit is the one that is not whole, and its `bytes` raise BadFile.
+    """
     buffer = _load(pathlib.Path(path))
     if len(buffer) == 0:
         raise BadFile("empty file: 0 bytes")
@@ -54,6 +58,8 @@ def open_fits(path) -> list[Hdu]:
     while at < len(buffer):
         raw = _header_bytes(buffer, at)
         if raw is None:
+            if bytes(buffer[at : at + 8]) == b"XTENSION":  # anything else may stand behind the last unit
+                units.append(Hdu({}, buffer, len(buffer), BLOCK))
             break
         header = parse_header(raw)
         unit = Hdu(header, buffer, at + len(raw), _data_size(header))
@@ -75,7 +81,7 @@ def _load(path: pathlib.Path) -> np.ndarray:
         return np.memmap(path, np.uint8, "r")
     except FileNotFoundError:
         raise BadFile("no such file") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise BadFile(f"cannot be read: {error}") from None
 
 

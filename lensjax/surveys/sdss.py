@@ -102,9 +102,10 @@ def header_row(header: dict) -> dict:
 def catalogue_row(units: list[Hdu]) -> dict:
     """The catalogue row of a spec file under our names; a status where it is missing or damaged."""
     try:
+        units[-1].bytes()
         row = read_standard(units[2]) if len(units) > 2 else {}
     except BadFile as error:
-        return {"status": f"SPALL/SPECOBJ row unreadable ({error}): {NO_REDSHIFT}"}
+        return {"status": f"{error}: {NO_REDSHIFT}"}
     if "z" not in row or len(row["z"]) != 1:
         return {"status": f"no SPALL/SPECOBJ row: {NO_REDSHIFT}"}
     return {name: value[0] for name, value in row.items()}

@@ -1,0 +1,113 @@
+"""The pre-selection: spAll and specObj tables, and the cuts of the paper."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from configs import lya
+from lensjax.core.errors import UserError
+from lensjax.physics import grid
+from lensjax.surveys import find_files, join, read_block, read_catalogue, select, tables
+from lensjax.surveys.block import full_table
+from tests.surveys.test_sdss import plate  # noqa: F401
+
+WINDOW = grid.window(3800.0, 5000.0)
+CUTS = lya.get_config().select
+
+
+def write_catalogue(path, **columns):
+    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(Table(columns))]).writeto(path)
+    return str(path)
+
+
+def test_catalogue_overrides_what_the_plate_says(plate, tmp_path):  # noqa: F811
+    fibers = np.arange(20, 5, -1)
+    path = write_catalogue(
+        tmp_path / "spAll.fits",
+        plate=np.full(15, 4055), MJD=np.full(15, 55359), FiberID=fibers, Z=fibers / 100, ZWARNING=fibers * 0,
+        CLASS=np.full(15, "QSO", "S6"), SUBCLASS=np.full(15, "BROADLINE", "S20"), JUNK=np.zeros((15, 10)),
+    )  # fmt: skip
+    block = join(read_block(str(plate[0]), WINDOW), read_catalogue(path))
+    np.testing.assert_allclose(block.z[5:], np.arange(6, 21) / 100, rtol=1e-6)
+    assert set(block.table["class"][5:]) == {"QSO"} and set(block.table["class"][:5]) == {"GALAXY"}
+    assert list(block.table["status"]) == ["not in the catalogue"] * 5 + [""] * 15
+
+
+def test_catalogue_by_targetid(tmp_path):
+    ids = 39633345008634465 + np.arange(4)
+    path = write_catalogue(
+        tmp_path / "zcatalog.fits", TARGETID=ids[::-1], Z=np.arange(4.0), SPECTYPE=np.full(4, "STAR", "S6")
+    )
+    block = read_block(str(tmp_path / "none.fits"), WINDOW)
+    block = block._replace(table=full_table(1, {"targetid": ids[:1]}))
+    joined = join(block, read_catalogue(path))
+    assert joined.table["z"][0] == 3.0 and joined.table["class"][0] == "STAR" and joined.z[0] == 3.0
+
+
+@pytest.mark.parametrize("columns", [{"A": np.zeros(3)}, {"PLATE": np.zeros(3), "Z": np.zeros(3)}])
+def test_catalogue_of_something_else_is_one_sentence(tmp_path, columns):
+    with pytest.raises(UserError, match="expected PLATE, MJD and FIBERID"):
+        read_catalogue(write_catalogue(tmp_path / "x.fits", **columns))
+
+
+def test_missing_catalogue_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        read_catalogue(tmp_path / "spAll.fits")
+
+
+def test_cuts_and_their_reasons():
+    rows = [  # class, subclass, z, zwarning, objtype, status, reason
+        ("GALAXY", "", 0.5, 0, "GALAXY", "", ""),
+        ("GALAXY", "AGN BROADLINE", 0.5, 0, "GALAXY", "", "subclass AGN BROADLINE"),
+        ("GALAXY", "STARFORMING", 0.5, 0, "GALAXY", "", "subclass STARFORMING"),
+        ("GALAXY", "STARBURST BROADLINE", 0.5, 0, "", "", "subclass STARBURST BROADLINE"),
+        ("GALAXY", "STARBURST", 0.5, 0, "", "", "subclass STARBURST"),
+        ("GALAXY", "", 0.3, 0, "GALAXY", "", "z is not above 0.3"),
+        ("GALAXY", "", np.nan, 0, "GALAXY", "", "z is not above 0.3"),
+        ("GALAXY", "", 0.5, 4, "GALAXY", "", "ZWARNING 4"),
+        ("QSO", "", 0.5, 0, "QSO", "", "class QSO, not GALAXY"),
+        ("", "", 0.5, 0, "", "", "class unknown, not GALAXY"),
+        ("GALAXY", "", 0.5, 5, "SKY", "", "sky fiber"),
+        ("GALAXY", "", 0.5, 0, "GALAXY", "truncated", "truncated"),
+    ]
+    names = ("class", "subclass", "z", "zwarning", "objtype", "status")
+    columns = {name: np.array([row[i] for row in rows]) for i, name in enumerate(names)}
+    selected, reason = select(full_table(len(rows), columns), CUTS)
+    assert list(reason) == [row[6] for row in rows]
+    np.testing.assert_array_equal(selected, np.arange(len(rows)) == 0)
+
+
+def test_starbursts_and_warnings_are_behind_switches():
+    cuts = CUTS.copy_and_resolve_references()
+    cuts.drop_starburst, cuts.clean_redshift = False, False
+    known = {"class": "GALAXY", "z": 0.5, "subclass": np.array(["STARBURST", "STARFORMING"]), "zwarning": 4}
+    assert list(select(full_table(2, known), cuts)[0]) == [True, False]
+
+
+def test_real_galaxies_are_selected_and_the_sky_fiber_is_not(real_data):
+    chosen = []
+    for path, _ in find_files(str(real_data / "boss_galaxies")):
+        selected, reason = select(read_block(path, WINDOW).table, CUTS)
+        chosen.append(selected[0])
+        if "5972" in path:
+            assert reason[0] == "sky fiber"
+    assert sum(chosen) == 11
+
+
+def test_noqso_fit_is_for_galaxies_only():
+    columns = {
+        "CLASS": np.array(["GALAXY", "QSO", "QSO", "GALAXY"]),
+        "OBJTYPE": np.array(["GALAXY", "QSO", "GALAXY", "GALAXY"]),
+        "CLASS_NOQSO": np.array(["GALAXY", "GALAXY", "GALAXY", ""]),
+        "SUBCLASS_NOQSO": np.full(4, "x"),
+        "SUBCLASS": np.full(4, "y"),
+        "Z": np.array([0.5, 2.0, 2.0, 0.4]),
+        "Z_NOQSO": np.array([0.51, 0.6, 0.6, 0.0]),
+        "ZWARNING": np.zeros(4),
+        "ZWARNING_NOQSO": np.ones(4),
+    }
+    out = tables.standardise(columns)
+    np.testing.assert_array_equal(out["z"], [0.51, 2.0, 0.6, 0.4])
+    assert list(out["class"]) == ["GALAXY", "QSO", "GALAXY", "GALAXY"]
+    assert list(out["zwarning"]) == [1, 0, 1, 0] and list(out["subclass"]) == ["x", "y", "x", "y"]
