@@ -52,7 +52,8 @@ def train(
         journal = Journal(workdir, int(state.step))
         if int(state.step) < config.train.steps:
             state = _loop(run, state, pending, make_train_step(task, tx), checkpoints, journal)
-        journal.draw()
+        else:
+            journal.draw()
         last = journal.last("test") or {"step": -1}
         return last if last["step"] == int(state.step) else run.test_row(state)
 

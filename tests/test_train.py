@@ -1,0 +1,204 @@
+"""The loop: interrupted equals uninterrupted, bit for bit; what goes wrong is said; the files are there."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from lensjax.core import checkpoint
+from lensjax.core.errors import UserError
+from lensjax.core.journal import read_rows
+from lensjax.data.batches import Batches, make_batches
+from lensjax.train import train
+from tests.tiny import simulate, tiny_config, tiny_metrics, tiny_task
+
+ROOT = pathlib.Path(__file__).parents[1]
+ONE = jax.devices()[:1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_cache(tmp_path_factory):
+    """Every train() compiles anew; here from one cache, which is also what a resumed run meets."""
+    folder = tmp_path_factory.mktemp("xla")
+    settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.0}
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield folder
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def _train(workdir, config=None, batches=None, task=None, devices=ONE):
+    config = config or tiny_config()
+    batches = batches or make_batches(config, simulate)
+    return train(config, workdir, task or tiny_task(), batches, tiny_metrics, devices)
+
+
+def _weights(workdir):
+    return [np.asarray(x) for x in jax.tree.leaves(checkpoint.restore_for_inference(workdir)[1:])]
+
+
+def _assert_same_run(one, two):
+    assert (one / "metrics.jsonl").read_text() == (two / "metrics.jsonl").read_text()
+    for x, y in zip(_weights(one), _weights(two), strict=True):
+        np.testing.assert_array_equal(x, y)
+    kept = [sorted(p.name for p in (w / "checkpoints").iterdir() if p.name.isdigit()) for w in (one, two)]
+    assert kept[0] == kept[1]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    return workdir, _train(workdir)
+
+
+def _broken(batches: Batches, at: int, error: type[BaseException]) -> Batches:
+    """Batches that raise once step `at` is asked for."""
+
+    def get(step):
+        if step == at:
+            raise error
+        return batches.train(step)
+
+    return batches._replace(train=get)
+
+
+def test_a_run_leaves_its_files_and_learns(undisturbed):
+    workdir, final = undisturbed
+    assert {"config.json", "checkpoints", "metrics.jsonl", "curves.png"} <= {p.name for p in workdir.iterdir()}
+    rows = read_rows(workdir / "metrics.jsonl")
+    assert [(row["step"], row["split"]) for row in rows] == [
+        (3, "train"), (6, "train"), (6, "test"), (9, "train"), (12, "train"), (12, "test"),
+    ]  # fmt: skip
+    assert final == rows[-1] and final["loss"] < rows[2]["loss"]
+    assert rows[-1]["epoch"] == 12 * 8 / 64
+    assert {"loss", "grad_norm", "level"} <= rows[0].keys()
+
+
+def test_a_row_is_the_mean_of_its_steps(undisturbed, tmp_path):
+    _train(tmp_path, tiny_config(log_every=1))
+    each = [row["loss"] for row in read_rows(tmp_path / "metrics.jsonl") if row["split"] == "train"]
+    rows = [row["loss"] for row in read_rows(undisturbed[0] / "metrics.jsonl") if row["split"] == "train"]
+    np.testing.assert_allclose(np.mean(np.reshape(each, (4, 3)), axis=1), rows, rtol=1e-12)
+
+
+@pytest.mark.parametrize("at", [2, 5, 11])  # before any checkpoint; off the log steps; in the last step
+def test_a_broken_run_goes_on_as_if_nothing_had_been(undisturbed, tmp_path, at):
+    config = tiny_config()
+    with pytest.raises(RuntimeError):
+        _train(tmp_path, config, _broken(make_batches(config, simulate), at, RuntimeError))
+    final = _train(tmp_path, config)
+    assert final == undisturbed[1]
+    _assert_same_run(tmp_path, undisturbed[0])
+
+
+def test_a_finished_run_is_left_alone(undisturbed):
+    workdir, final = undisturbed
+    never = Batches(lambda step: pytest.fail("trained again"), lambda: iter(()), 64, 20)
+    assert _train(workdir, batches=never) == final
+
+
+def test_a_run_can_be_extended(tmp_path):
+    _train(tmp_path)
+    assert _train(tmp_path, tiny_config(steps=15))["step"] == 15
+
+
+def test_another_config_is_refused(undisturbed):
+    config = tiny_config()
+    config.data.num_test = 21
+    with pytest.raises(UserError, match=r"config\.data\.num_test = 20 where this run has 21"):
+        _train(undisturbed[0], config)
+
+
+def test_other_devices_go_on_with_a_run(undisturbed, tmp_path):
+    config = tiny_config()
+    with pytest.raises(RuntimeError):
+        _train(tmp_path, config, _broken(make_batches(config, simulate), 8, RuntimeError), devices=jax.devices()[:4])
+    final = _train(tmp_path, config, devices=jax.devices()[:2])
+    assert final["loss"] == pytest.approx(undisturbed[1]["loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize("bad_step", [5, 10])
+def test_a_loss_that_is_not_finite_names_its_step(tmp_path, bad_step):
+    config = tiny_config()
+    good = make_batches(config, simulate)
+
+    def poisoned(step):
+        batch = good.train(step)
+        return {**batch, "flux": batch["flux"] * np.float32(np.nan if step == bad_step - 1 else 1)}
+
+    with pytest.raises(
+        UserError, match=f"loss is nan at step {bad_step}, .*newest checkpoint: step {bad_step // 4 * 4}"
+    ):
+        _train(tmp_path, config, good._replace(train=poisoned))
+    assert all(np.isfinite(x).all() for x in _weights(tmp_path))
+
+
+def test_a_signal_saves_and_says_how_to_go_on(undisturbed, tmp_path, capsys):
+    config = tiny_config()
+    good = make_batches(config, simulate)
+
+    def signalled(step):
+        if step == 5 and not (tmp_path / "metrics.jsonl.sent").exists():
+            (tmp_path / "metrics.jsonl.sent").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return good.train(step)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        _train(tmp_path, config, good._replace(train=signalled))
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert "the same command goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert _train(tmp_path, config) == undisturbed[1]
+    assert (tmp_path / "metrics.jsonl").read_text() == (undisturbed[0] / "metrics.jsonl").read_text()
+
+
+SCRIPT = """
+import sys, time, jax
+from lensjax.train import train
+from lensjax.data.batches import make_batches
+from tests.tiny import simulate, tiny_config, tiny_metrics, tiny_task
+config = tiny_config(steps=60)
+batches = make_batches(config, simulate)
+def slow(step):
+    time.sleep(float(sys.argv[2]))
+    return batches.train(step)
+train(config, sys.argv[1], tiny_task(), batches._replace(train=slow), tiny_metrics, jax.devices()[:1])
+"""
+
+
+def _start(workdir, pause, cache):
+    settings = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    command = [sys.executable, "-c", SCRIPT, str(workdir), str(pause)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env={**os.environ, **settings})
+
+
+def test_kill_nine_and_again_equals_undisturbed(tmp_path, compile_cache):
+    killed, quiet = tmp_path / "killed", tmp_path / "quiet"
+    undisturbed, process = _start(quiet, 0, compile_cache), _start(killed, 0.05, compile_cache)
+    deadline = time.monotonic() + 60
+    while len(read_rows(killed / "metrics.jsonl")) < 10 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert 10 <= len(read_rows(killed / "metrics.jsonl")) < 25, "it was to be killed half-way"
+    assert _start(killed, 0, compile_cache).wait() == 0
+    assert undisturbed.wait() == 0
+    _assert_same_run(killed, quiet)
+
+
+def test_config_json_is_the_config(undisturbed):
+    config = json.loads((undisturbed[0] / "config.json").read_text())
+    assert config["train"]["batch_size"] == 8
