@@ -112,7 +112,7 @@ def draw_misfit(key: jax.Array, instrument: Instrument, z: jax.Array, setting: D
     rest = jnp.asarray(lines.EMPIRICAL_REST, jnp.float32)
     place = jnp.log(rest * (1 + z) / instrument.wave[0]) / np.float32(np.log(10) * grid.STEP)
     height = setting.feature * jax.random.normal(kf, rest.shape)
-    x = jnp.round(place).astype(jnp.int32)[:, None] + jnp.arange(-14, 15)
+    x = jnp.round(place).astype(jnp.int32)[:, None] + jnp.arange(-14, 15)[None, :]
     bumps = height[:, None] * jnp.exp(-0.5 * ((x - place[:, None]) / 4.0) ** 2)
     inside = jnp.where(x < 0, pixels, x)  # a negative index would wrap; one past the end is dropped
     return dirt * ripple.at[inside].add(bumps, mode="drop")
@@ -125,7 +125,7 @@ def draw_mask(key: jax.Array, num_pixels: int) -> jax.Array:
     start = jax.random.randint(kw, (2, 1), 0, num_pixels)
     length = jax.random.randint(kl, (2, 1), 1, 9)
     x = jnp.arange(num_pixels)
-    runs = (active & (x >= start) & (x < start + length)).any(0)
+    runs = (active & (x[None, :] >= start) & (x[None, :] < start + length)).any(0)
     short = jax.random.bernoulli(kb, 0.03) & (x < jax.random.randint(ks, (), 1, 40))
     return ~(runs | short)
 

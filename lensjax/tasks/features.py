@@ -112,4 +112,4 @@ def _veto(z: jax.Array, loglam: np.ndarray) -> jax.Array:
     pixel = jnp.arange(len(loglam), dtype=jnp.float32)[:, None]
     rest = grid.pixel(np.array(lines.EMPIRICAL_REST), loglam).astype(np.float32) + jnp.log10(1 + z) / grid.STEP
     sky = grid.pixel(np.array([*lines.SKY_LINES, *lines.AIRGLOW]), loglam).astype(np.float32)
-    return (jnp.abs(pixel - jnp.concatenate([rest, sky])) <= 5).any(1).astype(jnp.float32)
+    return (jnp.abs(pixel - jnp.concatenate([rest, sky])[None, :]) <= 5).any(1).astype(jnp.float32)
