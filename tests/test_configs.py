@@ -89,6 +89,7 @@ def test_smoke_variant_runs_from_training_to_scores(system, tmp_path):
     from lensjax import modes
 
     config = get_config(system, "smoke").lock()
+    assert config.train.steps < 20, "smoke means seconds"
     for mode in ("train", "evaluate", "mock"):
         modes.MODES[mode](config, tmp_path)
     plates = list((tmp_path / "mock").glob("spPlate-*.fits"))
