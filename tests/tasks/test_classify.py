@@ -1,0 +1,158 @@
+"""The task as a whole: it learns, says where the line is, and does not depend on how the batch is cut."""
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import lya
+from lensjax.core.errors import UserError
+from lensjax.core.task import init_state, make_train_step
+from lensjax.physics import grid
+from lensjax.tasks import classify, make_task
+
+WINDOW = (3800.0, 3900.0)
+LOGLAM = grid.window(*WINDOW)
+PIXELS = len(LOGLAM)
+
+
+def features():
+    """Flux over error, and the S/N of a three-pixel filter; one constant, to be seen in the state."""
+
+    def extract(example, constants):
+        pull = constants["scale"] * example["flux"] * jnp.sqrt(example["ivar"])
+        snr = jnp.convolve(pull, jnp.ones(3) / jnp.sqrt(3.0), mode="same")
+        return {"x": jnp.stack([pull, snr], axis=-1), "snr": snr}
+
+    return extract, {"scale": np.float32(1.0)}
+
+
+def config(**model):
+    config = lya.get_config()
+    config.data.window = WINDOW
+    config.model.update({"widths": (4, 4), "dropout": 0.0, **model})
+    return config
+
+
+def batch(size=16, seed=0):
+    """Lines of three pixels at S/N 10 on white noise in every other spectrum, none within 8 pixels of the ends."""
+    rng = np.random.default_rng(seed)
+    flux = rng.normal(size=(size, PIXELS))
+    label = np.arange(size) % 2
+    place = rng.integers(8, PIXELS - 8, size)
+    flux[np.arange(size)[:, None], place[:, None] + np.arange(-1, 2)] += 10 / np.sqrt(3) * label[:, None]
+    out = {
+        "flux": flux,
+        "ivar": np.ones((size, PIXELS)),
+        "wdisp": np.ones((size, PIXELS)),
+        "z": np.full(size, 0.5),
+        "label": label,
+        "wave": label * grid.wave(LOGLAM)[place],
+    }
+    return {name: jnp.asarray(x, jnp.float32) for name, x in out.items()}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A task, and its state and losses after twenty steps on one batch."""
+    task, tx = make(config()), optax.adam(3e-3)
+    state = jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0))
+    step, history = jax.jit(make_train_step(task, tx)), []
+    for _ in range(20):
+        state, metrics = step(state, batch(), jax.random.key(1))
+        history.append({name: float(x) for name, x in metrics.items()})
+    return task, state, history
+
+
+def make(config):
+    return classify.make_task(config, features())
+
+
+def predict(task, state, batch):
+    return jax.jit(task.predict)(state.params, state.model_state, batch)
+
+
+def test_loss_goes_down(trained):
+    _, state, history = trained
+    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+    assert history[-1]["locate"] < history[0]["locate"]
+    assert set(history[0]) == {"loss", "focal", "locate", "accuracy", "grad_norm"}
+    assert state.model_state["constants"]["scale"] == 1  # carried, not trained
+
+
+def test_line_is_found_within_a_pixel(trained):
+    task, state, _ = trained
+    fresh = batch(64, seed=5)
+    out = predict(task, state, fresh)
+    line = np.asarray(fresh["label"]) == 1
+    offset = np.log10(out["wave"][line] / fresh["wave"][line]) / grid.STEP
+    assert np.mean(np.abs(offset) < 1) > 0.9
+    assert np.all(np.asarray(out["snr"])[line] > 5)
+    np.testing.assert_allclose(out["score"], jax.nn.sigmoid(out["logit"]), rtol=1e-6)
+
+
+def test_prediction_does_not_depend_on_the_chunks(trained):
+    _, state, _ = trained
+    fresh = batch(11, seed=7)
+    predictions = [predict(make(config(chunk=c)), state, fresh) for c in (0, 4, 64)]
+    for other in predictions[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), predictions[0], other)
+
+
+def test_truth_does_not_reach_the_prediction(trained):
+    task, state, _ = trained
+    known = batch(4)
+    blind = {name: known[name] for name in classify.OBSERVED}
+    a, b = (predict(task, state, x) for x in (known, blind))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_without_the_pixel_head_the_filter_says_where(norm):
+    task = make(config(locate=False, norm=norm))
+    params, model_state, extra = jax.jit(task.init)(jax.random.key(0))
+    assert extra == {}
+    data = batch(4)
+    out = jax.jit(task.predict)(params, model_state, data)
+    extract, constants = features()
+    snr = jax.vmap(extract, (0, None))(data, constants)["snr"]
+    np.testing.assert_allclose(out["snr"], snr.max(1), rtol=1e-5)
+    pixel = np.log10(out["wave"]) / grid.STEP - grid.index0(LOGLAM)
+    assert np.all(np.abs(pixel - np.argmax(snr, axis=1)) < 2.5)
+
+
+def test_centroid_of_a_parabola_is_its_vertex():
+    guide = -0.5 * ((jnp.arange(30.0) - 12.3) / 1.1) ** 2
+    best, position = classify.locate(guide)
+    assert best == 12 and position == pytest.approx(12.3, abs=0.02)
+    assert classify.locate(guide.at[10].set(-jnp.inf))[1] < 14  # a bad neighbour
+    assert classify.locate(jnp.arange(5.0)[::-1])[0] == 0
+
+
+def test_dropout_draws_from_the_key():
+    task = make(config(dropout=0.5, locate=False))
+    tx = optax.sgd(0.1)
+    state = jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0))
+    loss = jax.jit(lambda key: task.loss(state.params, state, batch(4), key)[0])
+    a, b, c = (loss(jax.random.key(k)) for k in (1, 1, 2))
+    assert a == b != c
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_training_and_prediction_lower_for_cuda(dtype):
+    task, tx = make(config(dtype=dtype, chunk=0)), optax.adam(1e-3)
+    state = jax.eval_shape(lambda key: init_state(task, tx, key), jax.random.key(0))
+    data, key = batch(4), jax.random.key(0)
+    step = jax.export.export(jax.jit(make_train_step(task, tx)), platforms=["cuda"])(state, data, key)
+    predict = jax.export.export(jax.jit(task.predict), platforms=["cuda"])(state.params, state.model_state, data)
+    assert "convolution" in step.mlir_module() and "convolution" in predict.mlir_module()
+    assert ("bf16" in predict.mlir_module()) == (dtype == "bfloat16")
+
+
+def test_unknown_system_is_named():
+    broken = config()
+    broken.system = "galaxies"
+    with pytest.raises(UserError, match="'galaxies', expected one of lya"):
+        make_task(broken)
