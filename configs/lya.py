@@ -39,6 +39,7 @@ def get_config(variant: str = "default") -> config_dict.ConfigDict:
     config.model.channels = ("residual", "snr", "log_error", "mask")
     config.model.widths = (8, 8, 16, 16, 32, 32, 48, 48)  # of the 8 blocks; at most four changes, the first included
     config.model.kernel_size = 3
+    config.model.fold = 4  # pixels laid side by side as channels before the first block
     config.model.norm = "batch"
     config.model.dropout = 0.1
     config.model.locate = True  # the head that says where the line is

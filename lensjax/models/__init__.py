@@ -17,6 +17,7 @@ def _make_resnet1d(model) -> resnet1d.ResNet1D:
     return resnet1d.ResNet1D(
         widths=widths,
         size=model.kernel_size,
+        fold=model.fold,
         norm=_choose("norm", model.norm, resnet1d.NORMS),
         conv=tuple(_choose("conv", form, layers.CONV_FORMS) for form in model.conv),
         dropout=model.dropout,

@@ -73,13 +73,14 @@ class PixelHead(nn.Module):
 
     @nn.compact
     def __call__(self, outputs: list[jax.Array], snr: jax.Array, mask: jax.Array) -> jax.Array:
-        """outputs: (N, P / 2^i, C_i) of block i; snr, mask (N, P). Returns (N, P), `EXCLUDED` where not mask."""
+        """outputs: (N, P / fold / 2^i, C_i) of block i; snr, mask (N, P). Returns (N, P), `EXCLUDED` where not mask."""
         total = None
         for i in reversed(range(len(outputs))):
             here = nn.Dense(2, kernel_init=nn.initializers.zeros_init(), dtype=outputs[i].dtype, name=f"pixel_{i}")(
                 outputs[i]
             )
             total = here if total is None else here + upsample(total, here.shape[1])
+        total = total.reshape(total.shape[0], -1, 2)[:, : snr.shape[1]]
         gain, offset = jnp.moveaxis(total.astype(jnp.float32), -1, 0)
         start = math.log(math.sqrt(2 * math.pi) / self.prior_width)
         bias = self.param("bias", nn.initializers.constant(start), ())

@@ -60,3 +60,12 @@ class Conv(nn.Module):
 def max_pool(x: jax.Array, size: int = 2, stride: int = 2) -> jax.Array:
     """Maximum over `size` pixels of x (N, P, C); an odd last pixel is kept: (N, ceil(P / stride), C)."""
     return nn.max_pool(x, (size,), (stride,), "SAME")
+
+
+def fold(x: jax.Array, size: int) -> jax.Array:
+    """Lays `size` neighbouring pixels of x (N, P, C) side by side: (N, ceil(P / size), size C), zeros at the end."""
+    count, pixels, width = x.shape
+    if size == 1:
+        return x
+    padded = jnp.pad(x, ((0, 0), (0, -pixels % size), (0, 0)))
+    return padded.reshape(count, -1, size * width)

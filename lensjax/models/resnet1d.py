@@ -75,6 +75,7 @@ class ResNet1D(nn.Module):
 
     widths: tuple[int, ...] = (8, 8, 16, 16, 32, 32, 48, 48)
     size: int = 3
+    fold: int = 1
     norm: str = "batch"
     conv: tuple[str, str] = ("2d", "1d")
     dropout: float = 0.1
@@ -90,12 +91,13 @@ class ResNet1D(nn.Module):
         outputs = self._blocks(x, train)
         if not self.locate:
             return {"logit": heads.DenseHead(self.dropout)(outputs[-1], train)}
-        pixel_logit = heads.PixelHead()(outputs, snr, mask)
+        pixel_logit = heads.PixelHead(self.fold)(outputs, snr, mask)
         correction = heads.PooledHead(self.dropout)(outputs[-1], train)
         return {"logit": heads.marginalise(pixel_logit, mask) + correction, "pixel_logit": pixel_logit}
 
     def _blocks(self, x: jax.Array, train: bool) -> list[jax.Array]:
-        """Output of every block before pooling: (N, P, w0), (N, ceil(P / 2), w1), ..."""
+        """Output of every block before pooling: (N, Q, w0), (N, ceil(Q / 2), w1), ... with Q = ceil(P / fold)."""
+        x = layers.fold(x, self.fold)
         projected, outputs = projection_blocks(self.widths), []
         for i, width in enumerate(self.widths):
             block = Block(width, i in projected, self.size, self.norm, self.conv[0 if train else 1], self.dtype)

@@ -30,11 +30,14 @@ class Library(NamedTuple):
 
 
 class Continua(NamedTuple):
-    """Eigenvectors (B, K, P) and member coefficients (B, N, K) of B redshift bins; `z0` is the first bin's edge."""
+    """Everything a draw needs, small enough to be a constant of the compiled program. B bins, N members, K vectors."""
 
-    z0: float
-    basis: jax.Array
-    coefficients: jax.Array
+    z0: float  # lower edge of the first bin
+    start: jax.Array  # (B,) fractional pixel of `vectors` that falls on the first observed pixel
+    vectors: jax.Array  # (K, M + 1) rest frame
+    coefficients: jax.Array  # (N, K)
+    scale: jax.Array  # (B, N) brings a member to mean flux 1 over 4800-5000 A
+    project: jax.Array  # (B, K, K) keeps of coefficients what the bin's first eigenvectors hold
 
 
 def read_library(source: str) -> Library:
@@ -107,34 +110,50 @@ def _weighted_solve(design: np.ndarray, data: np.ndarray, weight: np.ndarray) ->
 
 
 def make_continua(library: Library, loglam: np.ndarray, redshift: tuple[float, float], num_vectors: int) -> Continua:
-    """Eigenvectors and coefficients of every bin of 0.0025 in `redshift`, on the observed window `loglam` (P,).
+    """Principal components of the library in every bin of 0.0025 in `redshift`, on the observed window `loglam` (P,).
 
-    Members are scaled to a mean flux of 1 over 4800-5000 A observed, so that a draw is one number times a shape.
+    Members are scaled to a mean flux of 1 over 4800-5000 A observed, so that a draw is one number times a shape. The
+    components are kept as projections: y = c L are coordinates in an orthonormal basis (L L^T the Gram matrix of the
+    vectors in the window), and y W^T W keeps the first `num_vectors` axes W of the members' scatter.
     """
     count = max(1, round((redshift[1] - redshift[0]) / BIN))
+    centres = redshift[0] + BIN * (np.arange(count) + 0.5)
+    start = (loglam[0] - np.log10(1 + centres) - library.loglam0) / grid.STEP
     wave = 10**loglam
     norm = (wave > NORM[0]) & (wave < NORM[1])
     norm = norm if norm.any() else np.ones_like(norm)
-    basis, coefficients = [], []
-    for z in redshift[0] + BIN * (np.arange(count) + 0.5):
-        x = (loglam - np.log10(1 + z) - library.loglam0) / grid.STEP
-        q, r = np.linalg.qr(interpolate(library.vectors, x).T)  # (P, K), (K, K)
-        members = library.coefficients @ r.T
-        members = members / (members @ q[norm].mean(0))[:, None]
-        axes = np.linalg.svd(members, full_matrices=False)[2][:num_vectors]
-        basis.append(axes @ q.T)
-        coefficients.append(members @ axes.T)
-    as_array = lambda rows: jnp.asarray(np.stack(rows), jnp.float32)
-    return Continua(redshift[0], as_array(basis), as_array(coefficients))
+    scale, project = [], []
+    for first in start:
+        window = interpolate(library.vectors, first + np.arange(len(loglam)))
+        lower = np.linalg.cholesky(window @ window.T + 1e-9 * np.trace(window @ window.T) * np.eye(len(window)))
+        factor = 1 / (library.coefficients @ window[:, norm].mean(1))
+        members = (library.coefficients * factor[:, None]) @ lower
+        axes = np.linalg.eigh(members.T @ members)[1][:, ::-1][:, :num_vectors]
+        scale.append(factor)
+        project.append(lower @ axes @ axes.T @ np.linalg.inv(lower))
+    vectors = np.pad(library.vectors, ((0, 0), (0, 1)), mode="edge")
+    arrays = (start, vectors, library.coefficients, np.stack(scale), np.stack(project))
+    return Continua(float(redshift[0]), *(jnp.asarray(array, jnp.float32) for array in arrays))
 
 
-def draw_continuum(key: jax.Array, continua: Continua, z: jax.Array) -> jax.Array:
-    """A galaxy of mean flux 1 over 4800-5000 A at redshift `z`, shape (P,): a member's coefficients, smoothed.
+def snap(continua: Continua, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The bin that holds `z`, and the redshift of its centre, at which its eigenvectors were made; scalars."""
+    row = jnp.clip(((z - continua.z0) / BIN).astype(jnp.int32), 0, continua.start.shape[0] - 1)
+    return row, continua.z0 + BIN * (row + 0.5)
+
+
+def draw_continuum(key: jax.Array, continua: Continua, row: jax.Array, num_pixels: int) -> jax.Array:
+    """A galaxy of bin `row`, mean flux 1 over 4800-5000 A, shape (num_pixels,): a member's coefficients, smoothed.
 
     The smoothing moves a draw a tenth of the way to a second member: a kernel-density estimate that stays inside
     the hull of the library.
     """
-    row = jnp.clip(((z - continua.z0) / BIN).astype(jnp.int32), 0, continua.basis.shape[0] - 1)
-    first, second = jax.random.randint(key, (2,), 0, continua.coefficients.shape[1])
-    coefficients = 0.9 * continua.coefficients[row, first] + 0.1 * continua.coefficients[row, second]
-    return coefficients @ continua.basis[row]
+    members = jax.random.randint(key, (2,), 0, continua.coefficients.shape[0])
+    weight = jnp.array([0.9, 0.1]) * continua.scale[row, members]
+    coefficients = (weight @ continua.coefficients[members]) @ continua.project[row]
+    whole = jnp.floor(continua.start[row])
+    fraction = continua.start[row] - whole
+    first = (jnp.int32(0), whole.astype(jnp.int32))
+    piece = jax.lax.dynamic_slice(continua.vectors, first, (coefficients.shape[0], num_pixels + 1))
+    rest = coefficients @ piece
+    return (1 - fraction) * rest[:-1] + fraction * rest[1:]

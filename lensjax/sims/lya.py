@@ -25,6 +25,7 @@ from lensjax.sims import continua, noise
 
 PAPER_PEAK, PAPER_PEAK_SCALE = 1.5, 2.0  # 1e-17 erg/s/cm2/A
 MASK_HALF_WIDTH = 10  # pixels around a line of the lens that no method looks at
+Z_ERROR = 1e-4  # of the lens redshift over 1 + z: 30 km/s
 EDGE = 8  # pixels at either end of the window that hold no line centre
 FLUX_LAW = (6.3, 13.5, 46.0)  # 1e-17 erg/s/cm2, 5/50/95 %
 SIGMA_LAW = (110.0, 170.0, 297.0)  # km/s
@@ -52,9 +53,10 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
 
     def simulate(key: jax.Array) -> dict[str, jax.Array]:
         kz, kc, kb, kl, kd = jax.random.split(key, 5)
-        z = _draw_redshift(kz, sim.redshift)
-        continuum = _draw_brightness(kb) * continua.draw_continuum(kc, basis, z)
         dirt = sim.dirt * _draw_dirt(kd)
+        row, z = continua.snap(basis, _draw_redshift(kz, sim.redshift))
+        continuum = _draw_brightness(kb) * continua.draw_continuum(kc, basis, row, len(loglam))
+        z = z + dirt * Z_ERROR * (1 + z) * jax.random.normal(jax.random.fold_in(key, 2))
         galaxy = _observe(jax.random.fold_in(key, 1), instrument, continuum, z, dirt)
         line = _draw_line(kl, sim, instrument, galaxy, z)
         flux = jnp.where(galaxy["ivar"] > 0, galaxy["flux"] + line.pop("model"), 0.0)
@@ -103,7 +105,7 @@ def _observe(key, instrument, continuum, z, dirt) -> dict[str, jax.Array]:
 def lens_mask(wave: jax.Array, z: jax.Array) -> jax.Array:
     """True (P,) within 10 pixels of [NeV] 3347, 3427, [OII] 3727, [NeIII] 3869 at the lens redshift (section 3.3)."""
     rest = jnp.asarray(lines.LENS_LINES, jnp.float32)
-    distance = jnp.abs(jnp.log(wave[:, None] / (rest * (1 + z)))) / np.float32(np.log(10) * grid.STEP)
+    distance = jnp.abs(jnp.log(wave[:, None] / (rest * (1 + z))[None, :])) / np.float32(np.log(10) * grid.STEP)
     return (distance <= MASK_HALF_WIDTH).any(1)
 
 
