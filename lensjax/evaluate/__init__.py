@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -32,12 +32,12 @@ def evaluate(config: Any, workdir: str | os.PathLike) -> dict[str, Any]:
     """
     trained, params, model_state = restore_for_inference(workdir)
     scorers = make_scorers(config, trained, params, model_state)
-    cuts = dict.fromkeys(scorers, 0.0) | {"network": logit(config.evaluate.threshold)}
-    result = {"num": config.evaluate.num, "seed": SEED, "own": own_metrics(config, scorers["network"])}
+    network_cut, fprs = logit(config.evaluate.threshold), tuple(config.evaluate.fpr)
+    result = {"num": config.evaluate.num, "seed": SEED, "own": own_metrics(config, scorers[0])}
     for position, name in enumerate(DIRT, start=1):
         scored = score_mocks(mock_config(config, DIRT[name]), scorers, 2 * config.evaluate.num, position)
-        fprs = tuple(config.evaluate.fpr)
-        result[name] = {scorer: summary.summarise(scored[scorer], fprs, cuts[scorer]) for scorer in scorers}
+        cuts = dict.fromkeys(scored, 0.0) | {"network": network_cut}
+        result[name] = {scorer: summary.summarise(scored[scorer], fprs, cuts[scorer]) for scorer in scored}
         result[name]["mocks"] = counts(scored["network"])
     write_text(pathlib.Path(workdir) / "evaluation.json", json.dumps(result, indent=1, allow_nan=False))
     figures.draw_all(result, pathlib.Path(workdir))
@@ -59,7 +59,7 @@ def mock_config(config: Any, dirt: float) -> Any:
 
 def own_metrics(config: Any, network: Scorer) -> dict[str, Any]:
     """Plain metrics of the network on the mocks that config.sim describes."""
-    scored = score_mocks(config, {"network": network}, config.evaluate.num, 0)["network"]
+    scored = score_mocks(config, [network], config.evaluate.num, 0)["network"]
     probability = 1 / (1 + np.exp(-np.clip(scored["logit"].astype(np.float64), -80, 80)))
     plain = metrics.binary_metrics(probability, scored["label"], config.evaluate.threshold, config.loss.gamma)
     plain = {name: value if np.isfinite(value) else None for name, value in plain.items()}
@@ -73,28 +73,25 @@ def counts(scored: summary.Scored) -> dict[str, int]:
     return {"lines": lines, "without": scored["label"].size - lines}
 
 
-def score_mocks(config: Any, scorers: dict[str, Scorer], number: int, stream: int) -> dict[str, summary.Scored]:
-    """Scores of `number` mocks by every scorer, with their truth; only one batch of spectra is held at a time."""
-    batch_size = min(BATCH, number)
-    run = make_batch_scorer(make_simulator(config), scorers, batch_size)
+def score_mocks(config: Any, scorers: list[Scorer], number: int, stream: int) -> dict[str, summary.Scored]:
+    """Scores of `number` mocks by every scorer, with their truth; only one batch of spectra is held at a time.
+
+    stream: mocks of different streams are different, mocks of one stream the same whoever scores them.
+    """
+    batch_size = min(BATCH, config.evaluate.num)
+    simulate = jax.jit(jax.vmap(make_simulator(config)))
     key = jax.random.fold_in(jax.random.key(SEED), stream)
-    parts = [jax.device_get(run(jax.random.fold_in(key, i))) for i in progress(-(-number // batch_size), config.sim)]
+
+    def run(i: int) -> dict[str, dict[str, np.ndarray]]:
+        batch = simulate(jax.random.split(jax.random.fold_in(key, i), batch_size))
+        truth = {"label": batch["label"], "snr": batch["snr"], "true_wave": batch["wave"]}
+        scores = {name: out for score in scorers for name, out in score(batch).items()}
+        return jax.device_get({"truth": truth, **scores})
+
+    parts = [run(i) for i in progress(-(-number // batch_size), config.sim)]
     columns = jax.tree.map(lambda *pieces: np.concatenate(pieces)[:number], *parts)
     truth = columns.pop("truth")
     return {name: {**truth, **scored} for name, scored in columns.items()}
-
-
-def make_batch_scorer(simulate: Callable, scorers: dict[str, Scorer], batch_size: int) -> Callable:
-    """run(key) -> {scorer: {logit, wave}, "truth": {label, snr, true_wave}} of a batch of fresh mocks, each (N,)."""
-
-    @jax.jit
-    def run(key: jax.Array) -> dict[str, dict[str, jax.Array]]:
-        batch = jax.vmap(simulate)(jax.random.split(key, batch_size))
-        out = {name: score(batch) for name, score in scorers.items()}
-        columns = {name: {"logit": o["logit"], "wave": o["wave"]} for name, o in out.items()}
-        return columns | {"truth": {"label": batch["label"], "snr": batch["snr"], "true_wave": batch["wave"]}}
-
-    return run
 
 
 def progress(number: int, sim: Any) -> Iterator[int]:

@@ -10,7 +10,7 @@ from lensjax.core.files import replacing
 
 # Okabe-Ito colours: distinct for every kind of colour vision, and in grey.
 STYLES = {
-    "oracle": dict(label="oracle (true continuum, noise, profile)", color="black", linestyle="--"),
+    "oracle": dict(label="oracle: knows all but the noise", color="black", linestyle="--"),
     "network": dict(label="network", color="#0072B2", linestyle="-", linewidth=2.2),
     "practical": dict(label="matched filter, spikes rejected", color="#D55E00", linestyle="-"),
     "traditional": dict(label="matched filter, traditional", color="#888888", linestyle="-"),

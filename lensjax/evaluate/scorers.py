@@ -15,30 +15,38 @@ from lensjax.search import matched_filter
 from lensjax.tasks import make_task
 
 Batch = dict[str, jax.Array]
-Scorer = Callable[[Batch], dict[str, jax.Array]]
+Scores = dict[str, dict[str, jax.Array]]
+Scorer = Callable[[Batch], Scores]
 
 TRUTH = ("flux", "ivar", "continuum", "artefact", "sigma", "profile")  # what the oracle looks at
 ORACLE_TAPS = 41  # pixels of the true profile that the oracle correlates with: beyond 5 sigma of any line
 
 
-def make_scorers(config: Any, trained: Any, params: Any, model_state: Any) -> dict[str, Scorer]:
-    """network, practical, traditional and oracle.
+def make_scorers(config: Any, trained: Any, params: Any, model_state: Any) -> list[Scorer]:
+    """Jitted functions of a batch -> {name: {logit, wave (N,)}} of network, practical, traditional, oracle.
+
+    The two filters share a program, since they differ in the last step only.
 
     Args:
       config: of the mocks and of the matched filters.
       trained: the config that the network was trained with, as its checkpoint holds it.
       params, model_state: of the network.
     """
-    network = make_task(trained).predict
+    predict = make_task(trained).predict
     practical = matched_filter.make_predict(config, practical=True)
     traditional = matched_filter.make_predict(config, practical=False)
-    threshold = config.search.matched_filter.threshold
-    return {
-        "network": lambda batch: network(params, model_state, batch),
-        "practical": lambda batch: practical(None, None, batch),
-        "traditional": lambda batch: traditional(None, None, batch),
-        "oracle": make_oracle(grid.window(*config.data.window), threshold),
-    }
+    oracle = make_oracle(grid.window(*config.data.window), config.search.matched_filter.threshold)
+
+    def filters(batch: Batch) -> Scores:
+        return {"practical": practical(None, None, batch), "traditional": traditional(None, None, batch)}
+
+    programs = (lambda batch: {"network": predict(params, model_state, batch)}, filters, oracle)
+    return [jax.jit(lambda batch, run=run: select(run(batch))) for run in programs]
+
+
+def select(scores: Scores) -> Scores:
+    """Of what the scorers return, what is compared."""
+    return {name: {key: out[key] for key in ("logit", "wave")} for name, out in scores.items()}
 
 
 def make_oracle(loglam: np.ndarray, threshold: float) -> Scorer:
@@ -49,9 +57,9 @@ def make_oracle(loglam: np.ndarray, threshold: float) -> Scorer:
     """
     wave = jnp.asarray(grid.wave(loglam), jnp.float32)
 
-    def score(batch: Batch) -> dict[str, jax.Array]:
+    def score(batch: Batch) -> Scores:
         snr = jax.vmap(oracle_snr)({name: batch[name] for name in TRUTH})
-        return {"logit": snr.max(1) - threshold, "wave": wave[snr.argmax(1)]}
+        return {"oracle": {"logit": snr.max(1) - threshold, "wave": wave[snr.argmax(1)]}}
 
     return score
 
@@ -69,6 +77,11 @@ def oracle_snr(example: Batch) -> jax.Array:
     kernel = jax.lax.dynamic_slice(jnp.pad(example["profile"], half), (centre,), (ORACLE_TAPS,))
     kernel = kernel / jnp.maximum(kernel.max(), 1e-30)
     signal, weight = jnp.pad(signal, half), jnp.pad(weight, half)
-    numerator = sum(kernel[j] * signal[j : j + num] for j in range(ORACLE_TAPS))
-    norm = sum(kernel[j] ** 2 * weight[j : j + num] for j in range(ORACLE_TAPS))
+
+    def add(j: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        near = [jax.lax.dynamic_slice(values, (j,), (num,)) for values in (signal, weight)]
+        return sums[0] + kernel[j] * near[0], sums[1] + kernel[j] ** 2 * near[1]
+
+    # A loop, not unrolled: the kernel differs between spectra, and this compiles in no time.
+    numerator, norm = jax.lax.fori_loop(0, ORACLE_TAPS, add, (jnp.zeros(num), jnp.zeros(num)))
     return jnp.where(norm > 0, numerator / jnp.sqrt(jnp.where(norm > 0, norm, 1.0)), 0.0)
