@@ -46,6 +46,10 @@ def common() -> config_dict.ConfigDict:
     config.search.matched_filter.max_hits = 5  # spectra with more are dropped
     config.search.matched_filter.max_pixel_fraction = 0.7  # practical_filter: of the signal, from one pixel
 
+    # A mock plate to search, search/mock.py.
+    config.mock = config_dict.ConfigDict()
+    config.mock.fibers = 1000
+
     # Public spectra to download, surveys/fetch.py.
     config.fetch = config_dict.ConfigDict()
     config.fetch.list = ""  # text file, one plate-mjd-fiber a line
@@ -66,4 +70,5 @@ def smoke(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.optim.warmup_steps = 1
     config.data.update({"num_train": 64, "num_test": 32})
     config.search.batch_size = 8
+    config.mock.fibers = 40
     return config

@@ -1,0 +1,85 @@
+"""What each --mode does: wiring alone. Heavy imports wait until their mode runs."""
+
+import difflib
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from lensjax.core.errors import UserError
+
+
+def train(config: Any, workdir: pathlib.Path) -> None:
+    """Train, or go on training; print the last test metrics."""
+    from lensjax.train import train
+
+    metrics = train(config, workdir)
+    shown = ", ".join(f"{name} {metrics[name]:.4g}" for name in sorted(metrics) if isinstance(metrics[name], float))
+    print(f"{workdir}: trained to step {metrics['step']}: {shown}")
+
+
+def build(config: Any, workdir: pathlib.Path) -> None:
+    """Build the published data set under config.data.dir."""
+    del workdir
+    from lensjax.data.source import build
+
+    print(build(config))
+
+
+def evaluate(config: Any, workdir: pathlib.Path) -> None:
+    """Compare the network with the matched filter and the oracle."""
+    from lensjax.evaluate import evaluate
+
+    evaluate(config, workdir)
+
+
+def mock(config: Any, workdir: pathlib.Path) -> None:
+    """Write a mock plate, with its truth beside it, into workdir/mock."""
+    from lensjax.search.mock import write_mock_plate
+
+    print(write_mock_plate(config, workdir / "mock"))
+
+
+def search(config: Any, workdir: pathlib.Path) -> None:
+    """Score the spectra of config.search.input."""
+    from lensjax.search.score import search
+
+    search(config, workdir)
+
+
+def fetch(config: Any, workdir: pathlib.Path) -> None:
+    """Download public spectra into workdir/spectra."""
+    from lensjax.surveys.fetch import fetch
+
+    print(fetch(config, workdir))
+
+
+MODES: dict[str, Callable[[Any, pathlib.Path], None]] = {
+    "train": train,
+    "build": build,
+    "evaluate": evaluate,
+    "mock": mock,
+    "search": search,
+    "fetch": fetch,
+}
+
+
+def run(mode: str, config: Any, workdir: pathlib.Path) -> None:
+    """Run a mode. UserError for one that does not exist, with the nearest that does."""
+    if mode not in MODES:
+        near = difflib.get_close_matches(mode, MODES, n=1)
+        meant = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(MODES)}."
+        raise UserError(f"there is no mode {mode!r}: {meant}")
+    start_devices()
+    MODES[mode](config, workdir)
+
+
+def start_devices() -> None:
+    """Keep compiled programs between runs; join the other processes where JAX_COORDINATOR_ADDRESS names them."""
+    import jax
+
+    from lensjax.core.compile import enable_cache
+
+    enable_cache()
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:  # with JAX_NUM_PROCESSES and JAX_PROCESS_ID
+        jax.distributed.initialize()

@@ -1,0 +1,110 @@
+"""From a config and a workdir to a scorer: a network with its weights, or the traditional filter."""
+
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import config_dict
+
+from lensjax.core import checkpoint, sharding
+from lensjax.core.errors import UserError
+from lensjax.core.task import Task
+from lensjax.physics import grid
+from lensjax.search import matched_filter
+
+RELEASED = pathlib.Path(__file__).parents[2] / "weights"
+OF_THE_WEIGHTS = ("system", "data", "sim", "model", "loss")  # parts of the config that weights bring along
+MESSAGES: dict[int, str] = {0: ""}
+
+
+class Scorer(NamedTuple):
+    """What a search needs to know of a method.
+
+    predict(batch) -> dict of (N,) arrays with logit, score, wave, snr, and perhaps status.
+    loglam: (P,) float64 window of the batches. identity: text that changes when the method or its weights do.
+    messages: status code -> sentence.
+    """
+
+    predict: Callable[[dict[str, np.ndarray]], dict[str, jax.Array]]
+    loglam: np.ndarray
+    identity: str
+    messages: dict[int, str]
+
+
+def make_scorer(config: Any, workdir: str | pathlib.Path, task: Task | None = None) -> Scorer:
+    """The scorer that config.search.scorer names. `task` stands in for the network's. UserError for a wrong name."""
+    makers = {
+        "network": lambda: network(config, workdir, task),
+        "matched_filter": lambda: traditional(config, practical=False),
+        "practical_filter": lambda: traditional(config, practical=True),
+    }
+    name = config.search.scorer
+    if name not in makers:
+        raise UserError(f"config.search.scorer is {name!r}: expected one of {', '.join(makers)}.")
+    return makers[name]()
+
+
+def find_weights(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
+    """The workdir where it has checkpoints, else the folder of the released weights; UserError where neither is."""
+    released = RELEASED / config.system
+    folder = pathlib.Path(workdir) / "checkpoints"
+    if folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir()):
+        return pathlib.Path(workdir)
+    if (released / checkpoint.WEIGHTS_NAME).is_file():
+        return released
+    raise UserError(
+        f"no checkpoint in {workdir} and no released weights in {released}: train first (--mode=train with the same "
+        "--workdir), or search with --config.search.scorer=matched_filter."
+    )
+
+
+def restore(config: Any, workdir: str | pathlib.Path) -> tuple[config_dict.ConfigDict, Any, Any]:
+    """(config, params, model_state) for inference: data, simulator and model as the weights were trained, the rest as
+    the user asks."""
+    path = find_weights(config, workdir)
+    stored, params, model_state = checkpoint.restore_for_inference(path)
+    if stored.system != config.system:
+        raise UserError(
+            f"{path} holds weights of the system {stored.system!r}, and the config is of {config.system!r}."
+        )
+    print(f"weights: {path}", file=sys.stderr)
+    merged = config_dict.ConfigDict(config.to_dict())
+    with merged.unlocked():
+        for name in OF_THE_WEIGHTS:
+            merged[name] = stored[name]
+    return merged.lock(), params, model_state
+
+
+def network(config: Any, workdir: str | pathlib.Path, task: Task | None = None) -> Scorer:
+    """The trained network of the workdir, or the released one."""
+    config, params, model_state = restore(config, workdir)
+    if task is None:
+        from lensjax.tasks import make_task
+
+        task = make_task(config)
+    identity = checkpoint.digest({"params": params, "model_state": model_state})
+    return _compiled(config, task.predict, params, model_state, identity, MESSAGES)
+
+
+def traditional(config: Any, practical: bool) -> Scorer:
+    """The matched filter: no weights, all of it is in the config."""
+    identity = f"{config.search.scorer} {config.sim.continuum} {config.search.matched_filter.to_json()}"
+    predict = matched_filter.make_predict(config, practical)
+    return _compiled(config, predict, {}, {}, identity, matched_filter.STATUS)
+
+
+def _compiled(
+    config: Any, predict: Callable, params: Any, model_state: Any, identity: str, messages: dict[int, str]
+) -> Scorer:
+    mesh = sharding.make_mesh()
+    sharding.check_batch_size(mesh, config.search.batch_size, "search.batch_size")
+    params, model_state = jax.device_put((params, model_state), sharding.replicated(mesh))
+    compiled = sharding.compile_predict(predict, mesh)
+
+    def score(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        return compiled(params, model_state, sharding.shard_batch(mesh, batch))
+
+    return Scorer(score, grid.window(*config.data.window), identity, messages)

@@ -1,0 +1,213 @@
+"""A survey in, scores.parquet out: files stream through a bounded queue of readers into batches of one fixed shape.
+
+Memory does not grow with the survey: at most `queue` files wait, and a shard of rows. Files and rows keep their order,
+and the rows of a batch depend on the input alone, so an interrupted search ends in the table of an undisturbed one.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+import lensjax
+from lensjax.core.errors import UserError
+from lensjax.core.journal import Progress
+from lensjax.search.restore import Scorer, make_scorer
+from lensjax.search.shards import COLUMNS, Position, Shards, summarise
+from lensjax.surveys import Block, concatenate, find_files, join, read_block, read_catalogue, select
+from lensjax.surveys.files import COMPANIONS
+
+AHEAD = 2  # batches that the device works on while the next is put together
+OK = "ok"
+
+
+def search(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = None) -> dict[str, int]:
+    """Score every spectrum of config.search.input into workdir/scores.parquet, and print one line about it.
+
+    A search that was killed goes on behind its last shard. A finished one of the same input (paths, sizes, times),
+    weights and config is recognised and not repeated; if any of these changed, it starts anew, and says so.
+
+    scorer: stands in for the one that the config names. Returns counts: rows, scored, hits, problems.
+    Raises UserError for input, catalogue or weights that are not there.
+    """
+    files = find_files(config.search.input)
+    catalogue = read_catalogue(config.search.catalogue) if config.search.catalogue else None
+    scorer = scorer or make_scorer(config, workdir)
+    shards = Shards(workdir, fingerprint(config, files, scorer))
+    if shards.replaced:
+        print("search: input, weights or settings changed since the last one: starting anew", file=sys.stderr)
+    if not shards.finished:
+        _run(config, [path for path, _ in files], catalogue, scorer, shards)
+    shards.finish()
+    counts = summarise(shards.table, config.search.threshold)
+    print(
+        f"{shards.table}: {counts['rows']} objects, {counts['scored']} scored, {counts['hits']} selected with score > "
+        f"{config.search.threshold:g}, {counts['problems']} without a score (see status)"
+    )
+    return counts
+
+
+def fingerprint(config: Any, files: list[tuple[str, str]], scorer: Scorer) -> str:
+    """SHA-256 of everything that the table depends on: files with size and time, scorer, cuts, batch size, version."""
+    total = hashlib.sha256(scorer.identity.encode())
+    shape = (scorer.loglam[0], len(scorer.loglam), config.search.batch_size, _shard_rows(config))
+    total.update(f"{lensjax.__version__} {shape} {json.dumps(config.select.to_dict(), sort_keys=True)}".encode())
+    folders = sorted({pathlib.Path(path).parent for path, kind in files if kind != "spec"})
+    beside = [str(path) for folder in folders for path in companions(folder)]
+    for path in [*(path for path, _ in files), *beside, config.search.catalogue]:
+        total.update(_stamp(path).encode(errors="surrogateescape"))
+    return total.hexdigest()
+
+
+def companions(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Files that are read with the spectra of a folder: spZbest (or a folder below), redrock, ..."""
+    return sorted(p for p in [*folder.glob("*"), *folder.glob("*/spZbest-*")] if p.name.startswith(COMPANIONS))
+
+
+def _stamp(path: str) -> str:
+    """Path, size and time of a file; the path alone where it is not there."""
+    with contextlib.suppress(OSError):
+        info = pathlib.Path(path).stat()
+        return f"{path}\0{info.st_size}\0{info.st_mtime_ns}\n"
+    return f"{path}\n"
+
+
+def _run(config: Any, paths: list[str], catalogue: dict | None, scorer: Scorer, shards: Shards) -> None:
+    """Score what is not yet in the shards."""
+    start, size, total = shards.position, config.search.batch_size, _shard_rows(config)
+
+    def read(path: str) -> tuple[Block, np.ndarray]:
+        block = read_block(path, scorer.loglam)
+        return annotate(block if catalogue is None else join(block, catalogue), config.select)
+
+    progress = Progress(len(paths), start.file, "search")
+    with contextlib.closing(progress):
+        blocks = read_ahead(paths[start.file :], read, config.search.readers, config.search.queue)
+        with contextlib.closing(blocks):
+            counted = _counting(blocks, start, progress)
+            scored = score_batches(cut(counted, start, size), scorer, size)
+            for columns, position in gather(scored, total):
+                shards.write(columns, position)
+
+
+def _shard_rows(config: Any) -> int:
+    """Rows of a shard: a whole number of batches, so that a resumed search cuts the same batches."""
+    size = config.search.batch_size
+    if size < 1 or config.search.shard_rows < 1:
+        raise UserError("config.search.batch_size and config.search.shard_rows must be at least 1.")
+    return -(-config.search.shard_rows // size) * size
+
+
+def annotate(block: Block, cuts: Any) -> tuple[Block, np.ndarray]:
+    """The block with its status completed by the pre-selection, and which rows are selected, bool (N,)."""
+    selected, reason = select(block.table, cuts)
+    selected = selected & block.has_data
+    status = np.where(selected, OK, reason)
+    return block._replace(table={**block.table, "status": status}), selected
+
+
+def read_ahead(paths: Iterable[str], read: Callable[[str], Any], readers: int, queue: int) -> Iterator[Any]:
+    """read(path) of every path in order, by `readers` threads that are at most `queue` files ahead."""
+    waiting: collections.deque = collections.deque()
+    pool = concurrent.futures.ThreadPoolExecutor(readers)
+    try:
+        for path in paths:
+            waiting.append(pool.submit(read, path))
+            if len(waiting) >= max(queue, 1):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _counting(blocks: Iterable[Any], start: Position, progress: Progress) -> Iterator[Any]:
+    """The blocks, each moving the bar by one file."""
+    rows = 0
+    for item in blocks:
+        yield item
+        rows += len(item[1])
+        progress.note(f"{rows} spectra")
+        progress.advance()
+
+
+def cut(blocks: Iterable[tuple[Block, np.ndarray]], start: Position, size: int) -> Iterator[tuple]:
+    """Pieces of `size` rows (the last may be shorter) across file borders: (block, selected, position behind it)."""
+    parts: list[tuple[Block, np.ndarray]] = []
+    held = 0
+    position = start
+    for number, (block, selected) in enumerate(blocks, start.file):
+        row = start.row if number == start.file else 0
+        while row < len(selected):
+            rows = slice(row, row + size - held)
+            parts.append((block.take(rows), selected[rows]))
+            held += len(parts[-1][1])
+            row += len(parts[-1][1])
+            position = Position(number, row) if row < len(selected) else Position(number + 1, 0)
+            if held == size:
+                yield *_merge(parts), position
+                parts, held = [], 0
+    if parts:
+        yield *_merge(parts), position
+
+
+def _merge(parts: list[tuple[Block, np.ndarray]]) -> tuple[Block, np.ndarray]:
+    blocks, selected = zip(*parts, strict=True)
+    return concatenate(list(blocks)), np.concatenate(selected)
+
+
+def pad(batch: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """Rows of zeros up to `size`, so that every batch has one shape and nothing is compiled twice."""
+    missing = size - len(batch["z"])
+    return {name: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) for name, x in batch.items()}
+
+
+def score_batches(pieces: Iterable[tuple], scorer: Scorer, size: int) -> Iterator[tuple[dict, Position]]:
+    """Columns of COLUMNS and position of each piece, in order; AHEAD pieces are on the device."""
+    in_flight: collections.deque = collections.deque()
+    for block, selected, position in pieces:
+        in_flight.append((block, selected, scorer.predict(pad(block.batch(), size)), position))
+        if len(in_flight) > AHEAD:
+            yield _collect(*in_flight.popleft(), scorer.messages)
+    while in_flight:
+        yield _collect(*in_flight.popleft(), scorer.messages)
+
+
+def _collect(
+    block: Block, selected: np.ndarray, out: dict, position: Position, messages: dict[int, str]
+) -> tuple[dict[str, np.ndarray], Position]:
+    """Rows of the table; a spectrum without a good pixel has no score, whatever came out for its zeros."""
+    num, good = len(selected), block.has_data
+    out = {name: np.asarray(x)[:num] for name, x in jax.device_get(out).items()}
+    scores = {name: np.where(good, out[name], np.nan).astype(np.float32) for name in ("score", "wave", "snr")}
+    status = block.table["status"]
+    if "status" in out:
+        said = np.array([messages[int(code)] for code in out["status"]])
+        status = np.where((status == OK) & (said != ""), said, status)
+    columns = {**block.table, **scores, "selected": selected, "status": status}
+    return {name: columns[name] for name in COLUMNS}, position
+
+
+def gather(scored: Iterable[tuple[dict, Position]], rows: int) -> Iterator[tuple[dict[str, np.ndarray], Position]]:
+    """Shards of `rows` rows (the last may be shorter), and the position behind each."""
+    parts: list[dict[str, np.ndarray]] = []
+    position = Position(0, 0)
+    for columns, position in scored:
+        parts.append(columns)
+        if sum(len(part["row"]) for part in parts) >= rows:
+            yield _stack(parts), position
+            parts = []
+    if parts:
+        yield _stack(parts), position
+
+
+def _stack(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}

@@ -1,0 +1,132 @@
+"""scores.parquet, written in shards so that a killed search goes on, and joined at the end.
+
+Each shard says, in its metadata, which search it is of (a fingerprint of input, weights and config) and where the next
+one begins. A shard and the final table are each whole or absent, whenever the process is killed.
+"""
+
+import json
+import pathlib
+import shutil
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lensjax.core.files import replacing
+
+TABLE_NAME, FOLDER_NAME = "scores.parquet", "scores"
+
+# Column -> (type, unit, meaning).
+COLUMNS = {
+    "file": (pa.string(), "", "path of the input file, as it was found"),
+    "row": (pa.int32(), "", "place in the file: fiber of a plate, target of a coadd"),
+    "survey": (pa.string(), "", "SDSS (I and II), BOSS, eBOSS or DESI"),
+    "plate": (pa.int32(), "", "SDSS plate; -1 if none"),
+    "mjd": (pa.int32(), "d", "modified Julian date of the plate; -1 if none"),
+    "fiberid": (pa.int32(), "", "SDSS fiber; -1 if none"),
+    "targetid": (pa.int64(), "", "DESI target; -1 if none"),
+    "ra": (pa.float64(), "deg", "right ascension of the fiber"),
+    "dec": (pa.float64(), "deg", "declination of the fiber"),
+    "z": (pa.float64(), "", "redshift of the pipeline; NaN if unknown"),
+    "zwarning": (pa.int64(), "", "flags of the pipeline's redshift; 0 = good"),
+    "class": (pa.string(), "", "class of the pipeline: GALAXY, QSO, STAR"),
+    "subclass": (pa.string(), "", "subclass of the pipeline"),
+    "sky": (pa.bool_(), "", "a fiber on blank sky: the control sample"),
+    "selected": (pa.bool_(), "", "passed the pre-selection (config.select)"),
+    "score": (pa.float32(), "", "0 to 1, higher is more line-like; NaN if not scored"),
+    "wave": (pa.float32(), "Angstrom", "vacuum wavelength of the best line; NaN if not scored"),
+    "snr": (pa.float32(), "", "signal-to-noise of that line; NaN if not scored"),
+    "status": (pa.string(), "", "ok, or why the object is not selected or has no score"),
+}
+
+
+class Position(NamedTuple):
+    """Where a search stands: files before `file` are done, and `row` rows of that one."""
+
+    file: int
+    row: int
+
+
+def schema(metadata: dict[str, Any]) -> pa.Schema:
+    """Arrow schema with unit and description of every column; `metadata` is kept as JSON under b"lensjax"."""
+    fields = [
+        pa.field(name, dtype, metadata={"unit": unit, "description": text})
+        for name, (dtype, unit, text) in COLUMNS.items()
+    ]
+    return pa.schema(fields, metadata={"lensjax": json.dumps(metadata, sort_keys=True)})
+
+
+def read_metadata(path: pathlib.Path) -> dict[str, Any]:
+    """What `schema` kept in a table; {} for a missing file and for one of other origin."""
+    try:
+        kept = pq.read_schema(path).metadata or {}
+        return json.loads(kept.get(b"lensjax", b"{}"))
+    except (OSError, pa.ArrowInvalid, ValueError):
+        return {}
+
+
+class Shards:
+    """The shards of one search under `workdir`/scores; those of another search are removed on opening.
+
+    fingerprint: of input, weights and config. replaced: whether results of another search were found.
+    """
+
+    def __init__(self, workdir: str | pathlib.Path, fingerprint: str):
+        self.folder = pathlib.Path(workdir) / FOLDER_NAME
+        self.table = pathlib.Path(workdir) / TABLE_NAME
+        self.fingerprint = fingerprint
+        self.finished = read_metadata(self.table).get("fingerprint") == fingerprint
+        self._paths, self.position = self._whole()
+        leftover = [p for p in self.folder.glob("*") if p not in self._paths]
+        self.replaced = (self.table.exists() and not self.finished) or any(p.suffix == ".parquet" for p in leftover)
+        for path in leftover:
+            path.unlink()
+
+    def _whole(self) -> tuple[list[pathlib.Path], Position]:
+        """The unbroken run of shards of this search from the first on, and where the next begins."""
+        paths, position = [], Position(0, 0)
+        while True:
+            path = self._path(len(paths))
+            metadata = read_metadata(path)
+            if metadata.get("fingerprint") != self.fingerprint:
+                return paths, position
+            paths.append(path)
+            position = Position(*metadata["next"])
+
+    def _path(self, number: int) -> pathlib.Path:
+        return self.folder / f"part-{number:05d}.parquet"
+
+    def write(self, columns: dict[str, np.ndarray], position: Position) -> None:
+        """Add a shard: COLUMNS as (n,) arrays; `position` is where the next one begins."""
+        kept = schema({"fingerprint": self.fingerprint, "next": list(position)})
+        path = self._path(len(self._paths))
+        with replacing(path) as temporary:
+            pq.write_table(pa.table({name: columns[name] for name in COLUMNS}, schema=kept), temporary)
+        self._paths.append(path)
+        self.position = position
+
+    def finish(self) -> None:
+        """Join the shards to scores.parquet, one in memory at a time, then remove them. Harmless if done before."""
+        if not self.finished:
+            kept = schema({"fingerprint": self.fingerprint})
+            with replacing(self.table) as temporary, pq.ParquetWriter(temporary, kept) as writer:
+                for path in self._paths:
+                    writer.write_table(pq.read_table(path).replace_schema_metadata(kept.metadata))
+            self.finished = True
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def summarise(path: pathlib.Path, threshold: float) -> dict[str, int]:
+    """Counts over a table: rows, scored, hits (selected, score above the threshold), problems (rows without score)."""
+    counts = {"rows": 0, "scored": 0, "hits": 0, "problems": 0}
+    with pq.ParquetFile(path) as table:
+        for batch in table.iter_batches(columns=["score", "selected"]):
+            score = batch.column("score").to_numpy()
+            selected = batch.column("selected").to_numpy(zero_copy_only=False)
+            scored = ~np.isnan(score)
+            counts["rows"] += len(score)
+            counts["scored"] += int(scored.sum())
+            counts["hits"] += int(np.sum(selected & (score > threshold)))
+            counts["problems"] += int((~scored).sum())
+    return counts

@@ -1,0 +1,59 @@
+"""Train a line finder on mock spectra, evaluate it, and search a survey with it.
+
+  python run.py --config=configs/lya.py:demo --workdir=runs/demo
+  python run.py --config=configs/lya.py --workdir=runs/x --mode=search --config.search.input=FOLDER
+
+Modes: train (default), build, evaluate, mock, search, fetch. Any setting of the config file is a flag: --config.KEY=VALUE,
+after --config. Variants of a config file follow a colon.
+"""
+
+import pathlib
+import re
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "configs/NAME.py[:variant], required")
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of this run: what it writes, and what a later mode reads; required")
+MODE = flags.DEFINE_string("mode", "train", "what to do")
+
+
+def stop(sentence: str) -> None:
+    """One line for the user, and exit code 2."""
+    print(f"lensjax: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parsed flags, the config locked; what is wrong with them ends the program in one sentence."""
+    path = next((value for name, value in re.findall(r"^--?(config)=(.*)$", "\n".join(argv), re.M)), "").split(":")[0]
+    if path and not pathlib.Path(path).is_file():
+        known = ", ".join(sorted(str(p) for p in pathlib.Path("configs").glob("*.py")))
+        stop(f"no config file {path}: expected a path from the current folder ({known or 'which has no configs/'}).")
+    try:
+        rest = flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        said = " ".join(str(error.args[0] if error.args else error).split())
+        stop(f"wrong setting: {said}" if isinstance(error, AttributeError | KeyError) else said)
+    for name in ("config", "workdir"):
+        if not flags.FLAGS[name].value:
+            stop(f"--{name} is missing: give {flags.FLAGS[name].help}.")
+    return rest if len(rest) == 1 else stop(f"{rest[1]!r} is not a flag: settings are written --config.KEY=VALUE.")
+
+
+def main(_: list[str]) -> None:
+    from lensjax import modes  # JAX and all that comes with it: not before the flags are known to be right
+    from lensjax.core.errors import UserError
+
+    logging.set_verbosity(logging.WARNING)  # Orbax tells its inner life otherwise
+    try:
+        modes.run(MODE.value, CONFIG.value, pathlib.Path(WORKDIR.value))
+    except UserError as error:
+        stop(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)
