@@ -15,7 +15,9 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/NAME.py[:variant], required")
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of this run: what it writes, and what a later mode reads; required")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder of this run: what it writes, and what a later mode reads; required"
+)
 MODE = flags.DEFINE_string("mode", "train", "what to do")
 
 
