@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lensjax.models import layers
 from lensjax.models.initial import he_scale
 
 EXCLUDED = -1e9  # logit of a masked pixel: finite, so that its gradient is zero and not NaN
@@ -68,20 +69,22 @@ class PixelHead(nn.Module):
     coarse ones repeated onto the fine grid (a feature pyramid, Lin et al. 2017), and start at 1 and 0.
     """
 
+    fold: int = 1  # pixels that one position of the first block stands for
     prior_width: float = 17.0  # S/N 3 to 20
     linear_snr: float = 5.0
+
+    def _project(self, x: jax.Array, name: str) -> jax.Array:
+        """Gain and offset of the `fold` pixels at each position: (N, Q, C) -> (N, Q, 2 fold)."""
+        return nn.Dense(2 * self.fold, kernel_init=nn.initializers.zeros_init(), dtype=x.dtype, name=name)(x)
 
     @nn.compact
     def __call__(self, outputs: list[jax.Array], snr: jax.Array, mask: jax.Array) -> jax.Array:
         """outputs: (N, P / fold / 2^i, C_i) of block i; snr, mask (N, P). Returns (N, P), `EXCLUDED` where not mask."""
         total = None
         for i in reversed(range(len(outputs))):
-            here = nn.Dense(2, kernel_init=nn.initializers.zeros_init(), dtype=outputs[i].dtype, name=f"pixel_{i}")(
-                outputs[i]
-            )
+            here = self._project(outputs[i], f"pixel_{i}")
             total = here if total is None else here + upsample(total, here.shape[1])
-        total = total.reshape(total.shape[0], -1, 2)[:, : snr.shape[1]]
-        gain, offset = jnp.moveaxis(total.astype(jnp.float32), -1, 0)
+        gain, offset = jnp.moveaxis(layers.unfold(total, self.fold, snr.shape[1]).astype(jnp.float32), -1, 0)
         start = math.log(math.sqrt(2 * math.pi) / self.prior_width)
         bias = self.param("bias", nn.initializers.constant(start), ())
         # softplus(0 + log(e - 1)) = 1

@@ -69,3 +69,8 @@ def fold(x: jax.Array, size: int) -> jax.Array:
         return x
     padded = jnp.pad(x, ((0, 0), (0, -pixels % size), (0, 0)))
     return padded.reshape(count, -1, size * width)
+
+
+def unfold(x: jax.Array, size: int, pixels: int) -> jax.Array:
+    """Undoes `fold`: (N, ceil(P / size), size C) -> (N, P, C)."""
+    return x.reshape(x.shape[0], x.shape[1] * size, -1)[:, :pixels]

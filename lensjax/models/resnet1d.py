@@ -69,8 +69,10 @@ class Block(nn.Module):
 class ResNet1D(nn.Module):
     """Residual blocks with max-pooling between any two; the channels' meaning is the caller's affair.
 
-    widths: channels of each block. norm: "batch" or "none". conv: lowering of the convolutions in training and in
-    inference, see `layers`. dtype: of the arithmetic; parameters and logits are float32. locate: add the pixel head.
+    widths: channels of each block. size: of the kernels. fold: pixels laid side by side as channels before the first
+    block (computers like few wide rows better than many narrow ones). norm: "batch" or "none". conv: lowering of the
+    convolutions in training and in inference, see `layers`. dtype: of the arithmetic; parameters and logits are
+    float32. locate: add the pixel head.
     """
 
     widths: tuple[int, ...] = (8, 8, 16, 16, 32, 32, 48, 48)

@@ -46,10 +46,11 @@ def count_convolutions(params):
     return sum(path[-1].key == "kernel" and x.ndim == 3 for path, x in jax.tree_util.tree_leaves_with_path(params))
 
 
+@pytest.mark.parametrize("fold", [1, 4])
 @pytest.mark.parametrize("locate", [True, False])
 @pytest.mark.parametrize("widths", [lya.get_config().model.widths, (4,) * 8])
-def test_there_are_28_convolutions(widths, locate):
-    _, variables, _ = build(widths=widths, locate=locate)
+def test_there_are_28_convolutions(widths, locate, fold):
+    _, variables, _ = build(widths=widths, locate=locate, fold=fold)
     assert count_convolutions(variables["params"]) == 28
     ones = [x.shape for x in jax.tree.leaves(variables["params"]) if x.ndim == 3 and x.shape[0] == 1]
     assert len(ones) == 4  # projections
@@ -141,6 +142,14 @@ def test_upsampling_inverts_the_grid_of_pooling():
     x = jnp.arange(11.0)[None, :, None]
     np.testing.assert_array_equal(layers.max_pool(x)[0, :, 0], [1, 3, 5, 7, 9, 10])
     np.testing.assert_array_equal(heads.upsample(layers.max_pool(x), 11)[0, :, 0], [1, 1, 3, 3, 5, 5, 7, 7, 9, 9, 10])
+
+
+def test_unfolding_undoes_folding():
+    x = jnp.arange(22.0).reshape(1, 11, 2)
+    folded = layers.fold(x, 4)
+    assert folded.shape == (1, 3, 8)
+    np.testing.assert_array_equal(folded[0, 1], x[0, 4:8].ravel())
+    np.testing.assert_array_equal(layers.unfold(folded, 4, 11), x)
 
 
 @pytest.mark.parametrize("name", sorted(set(MODELS) - {"resnet1d"}))
