@@ -18,6 +18,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import ndtr, ndtri
 
 from lensjax.core.errors import UserError
 from lensjax.physics import grid, lines, profiles
@@ -52,42 +53,39 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
     basis = continua.make_continua(library, loglam, tuple(sim.redshift), sim.num_eigenvectors)
 
     def simulate(key: jax.Array) -> dict[str, jax.Array]:
-        kz, kc, kb, kl, kd = jax.random.split(key, 5)
-        dirt = sim.dirt * _draw_dirt(kd)
-        row, z = continua.snap(basis, _draw_redshift(kz, sim.redshift))
-        continuum = _draw_brightness(kb) * continua.draw_continuum(kc, basis, row, len(loglam))
-        z = z + dirt * Z_ERROR * (1 + z) * jax.random.normal(jax.random.fold_in(key, 2))
-        galaxy = _observe(jax.random.fold_in(key, 1), instrument, continuum, z, dirt)
-        line = _draw_line(kl, sim, instrument, galaxy, z)
+        keys = jax.random.split(key, 10)
+        u = jax.random.uniform(keys[0], (6,))
+        dirt = sim.dirt * jnp.maximum(1.25 * u[0] - 0.25, 0.0)  # uniform, one object in five perfectly clean
+        row, z = continua.snap(basis, _redshift(u[1:4], sim.redshift))
+        continuum = _brightness(u[4]) * continua.draw_continuum(keys[1], basis, row, len(loglam))
+        z = z + dirt * Z_ERROR * (1 + z) * ndtri(u[5])
+        galaxy = _observe(keys[2:9], instrument, continuum, z, dirt)
+        line = _draw_line(keys[9], sim, instrument, galaxy, z)
         flux = jnp.where(galaxy["ivar"] > 0, galaxy["flux"] + line.pop("model"), 0.0)
         return {**galaxy, "flux": flux, "z": z, "wdisp": instrument.lsf, **line}
 
     return simulate
 
 
-def _draw_redshift(key: jax.Array, limits: tuple[float, float]) -> jax.Array:
-    """Seven in ten as BOSS galaxies above z = 0.3, N(0.55, 0.1); the rest uniform, so that no redshift is strange."""
-    kn, ku, kb = jax.random.split(key, 3)
+def _redshift(u: jax.Array, limits: tuple[float, float]) -> jax.Array:
+    """Seven in ten as BOSS galaxies above z = 0.3, N(0.55, 0.1); the rest uniform, so that no redshift is strange.
+
+    `u`: three uniform numbers.
+    """
     low, high = limits
-    boss = 0.55 + 0.1 * jax.random.normal(kn)
-    flat = jax.random.uniform(ku, minval=low, maxval=high)
-    take = jax.random.bernoulli(kb, 0.7) & (boss >= low) & (boss < high)
-    return jnp.where(take, boss, flat)
+    boss = 0.55 + 0.1 * ndtri(u[0])
+    flat = low + (high - low) * u[1]
+    return jnp.where((u[2] < 0.7) & (boss >= low) & (boss < high), boss, flat)
 
 
-def _draw_brightness(key: jax.Array) -> jax.Array:
-    """Mean flux over 4800-5000 A: lognormal, median 0.55, a factor 2 each way."""
-    return 0.55 * jnp.exp(0.7 * jnp.clip(jax.random.normal(key), -3.0, 3.0))
+def _brightness(u: jax.Array) -> jax.Array:
+    """Mean flux over 4800-5000 A from a uniform number: lognormal, median 0.55, a factor 2 each way."""
+    return 0.55 * jnp.exp(0.7 * jnp.clip(ndtri(u), -3.0, 3.0))
 
 
-def _draw_dirt(key: jax.Array) -> jax.Array:
-    """How dirty this object is, 0..1: uniform, one in five perfectly clean."""
-    return jnp.maximum(jax.random.uniform(key, minval=-0.25, maxval=1.0), 0.0)
-
-
-def _observe(key, instrument, continuum, z, dirt) -> dict[str, jax.Array]:
+def _observe(keys, instrument, continuum, z, dirt) -> dict[str, jax.Array]:
     """The galaxy as the pipeline gives it, without a background line: flux, ivar; truth continuum, sigma, artefact."""
-    km, ke, kn, kr, ks, ka, kb = jax.random.split(key, 7)
+    km, ke, kn, kr, ks, ka, kb = keys
     setting = noise.Dirt()
     sigma = noise.draw_error(ke, instrument, continuum)
     reported = noise.draw_reported_error(kr, sigma, setting, dirt)
@@ -111,19 +109,21 @@ def lens_mask(wave: jax.Array, z: jax.Array) -> jax.Array:
 
 def _draw_line(key, sim, instrument, galaxy, z) -> dict[str, jax.Array]:
     """A line, or none: its model (P,), and its truth."""
-    kp, ks, kf, kl, kk = jax.random.split(key, 5)
+    u = jax.random.uniform(key, (8,), minval=1e-6)
     usable = (galaxy["ivar"] > 0) & ~lens_mask(instrument.wave, z)
-    pixel = _draw_pixel(kp, usable)
-    angstrom = instrument.wave[pixel.astype(jnp.int32)] * np.float32(np.log(10) * grid.STEP)  # per pixel
-    omega_kms, alpha = _draw_shape(ks, sim.line_profile, angstrom)
-    oii = jax.random.bernoulli(kk, sim.oii_fraction)
-    omega, skew = profiles.blur(omega_kms / np.float32(grid.PIXEL_KMS), alpha, instrument.lsf[pixel.astype(jnp.int32)])
-    profile = _oii_profile(instrument, pixel, omega) if sim.oii_fraction > 0 else 0.0
-    single = profiles.pixel_profile(instrument.wave.shape[0], pixel, omega, skew)
-    profile = jnp.where(oii, profile, single) / angstrom
+    pixel = _line_pixel(u[0:2], usable)
+    nearest = pixel.astype(jnp.int32)
+    angstrom = instrument.wave[nearest] * np.float32(np.log(10) * grid.STEP)  # per pixel
+    omega_kms, alpha = _line_shape(u[2:5], sim.line_profile, angstrom)
+    omega, skew = profiles.blur(omega_kms / np.float32(grid.PIXEL_KMS), alpha, instrument.lsf[nearest])
+    profile = profiles.pixel_profile(instrument.wave.shape[0], pixel, omega, skew)
+    oii = u[5] < sim.oii_fraction
+    if sim.oii_fraction > 0:
+        profile = jnp.where(oii, _oii_profile(instrument, pixel, omega), profile)
+    profile = profile / angstrom
     unit_snr = jnp.sqrt(jnp.sum(jnp.where(usable, (profile / galaxy["sigma"]) ** 2, 0.0)))
-    flux = _draw_flux(kf, sim, profile, unit_snr)
-    label = jax.random.bernoulli(kl, sim.line_fraction)
+    flux = _line_flux(u[6], sim, profile, unit_snr)
+    label = u[7] < sim.line_fraction
     wave = instrument.wave[0] * jnp.exp(pixel * np.float32(np.log(10) * grid.STEP))
     truth = {
         "wave": wave,
@@ -139,42 +139,41 @@ def _draw_line(key, sim, instrument, galaxy, z) -> dict[str, jax.Array]:
     return {"model": model, "profile": profile, "label": label.astype(jnp.float32), **truth}
 
 
-def _draw_pixel(key: jax.Array, usable: jax.Array) -> jax.Array:
-    """Line centre in fractional pixels, uniform over the usable pixels `EDGE` away from the ends; scalar."""
-    kp, kf = jax.random.split(key)
-    inside = usable.at[:EDGE].set(False).at[-EDGE:].set(False)
-    rank = jnp.cumsum(inside)
-    draw = jax.random.randint(kp, (), 0, jnp.maximum(rank[-1], 1))
-    return jnp.searchsorted(rank, draw, side="right") + jax.random.uniform(kf, minval=-0.5, maxval=0.5)
+def _line_pixel(u: jax.Array, usable: jax.Array) -> jax.Array:
+    """Line centre in fractional pixels from two uniform numbers: any usable pixel `EDGE` away from the ends; scalar."""
+    x = jnp.arange(usable.shape[0])
+    rank = jnp.cumsum(usable & (x >= EDGE) & (x < usable.shape[0] - EDGE))
+    return jnp.sum(rank <= u[0] * rank[-1]) + u[1] - 0.5
 
 
-def _draw_shape(key: jax.Array, profile: str, angstrom: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Scale (km/s, before the line-spread function) and shape of a line; `angstrom` is the width of a pixel."""
-    ks, ka, km = jax.random.split(key, 3)
+def _line_shape(u: jax.Array, profile: str, angstrom: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Scale (km/s, before the line-spread function) and shape of a line from three uniform numbers.
+
+    `angstrom` is the width of a pixel.
+    """
     if profile == "gaussian":
-        floor = 0.5 / angstrom * np.float32(grid.PIXEL_KMS)  # FWHM of 0.5 A in km/s
-        quantile = jax.random.uniform(ks, minval=jax.scipy.special.ndtr((floor - 300.0) / 200.0), maxval=1.0)
-        fwhm = 300.0 + 200.0 * jax.scipy.special.ndtri(jnp.clip(quantile, 1e-6, 1 - 1e-6))
+        floor = ndtr((0.5 / angstrom * np.float32(grid.PIXEL_KMS) - 300.0) / 200.0)  # of FWHM: 0.5 A
+        fwhm = 300.0 + 200.0 * ndtri(jnp.clip(floor + (1 - floor) * u[0], 1e-6, 1 - 1e-6))
         return fwhm / np.float32(2 * np.sqrt(2 * np.log(2))), jnp.float32(0.0)
-    mirror = jnp.where(jax.random.bernoulli(km, 0.1), -1.0, 1.0)
-    return _two_piece(ks, SIGMA_LAW), mirror * _two_piece(ka, ALPHA_LAW)
+    mirror = jnp.where(u[2] < 0.1, -1.0, 1.0)
+    return _two_piece(u[0], SIGMA_LAW), mirror * _two_piece(u[1], ALPHA_LAW)
 
 
-def _two_piece(key: jax.Array, percentiles: tuple[float, float, float]) -> jax.Array:
-    """Lognormal draw with the given 5, 50 and 95 %, its width on either side of the median its own."""
+def _two_piece(u: jax.Array, percentiles: tuple[float, float, float]) -> jax.Array:
+    """Lognormal quantile with the given 5, 50 and 95 %, its width on either side of the median its own."""
     low, middle, high = np.log(percentiles)
-    x = jnp.clip(jax.random.normal(key), -2.5, 2.5)
+    x = jnp.clip(ndtri(u), -2.5, 2.5)
     return jnp.exp(middle + x * jnp.where(x < 0, middle - low, high - middle) / np.float32(1.6449))
 
 
-def _draw_flux(key: jax.Array, sim, profile: jax.Array, unit_snr: jax.Array) -> jax.Array:
-    """Line flux, 1e-17 erg/s/cm2, by the config's law."""
+def _line_flux(u: jax.Array, sim, profile: jax.Array, unit_snr: jax.Array) -> jax.Array:
+    """Line flux, 1e-17 erg/s/cm2, by the config's law from a uniform number."""
     if sim.line_law == "paper":
-        return (PAPER_PEAK + PAPER_PEAK_SCALE * jax.random.exponential(key)) / profile.max()
+        return (PAPER_PEAK - PAPER_PEAK_SCALE * jnp.log(u)) / profile.max()
     if sim.line_law == "lesser":
-        return _two_piece(key, FLUX_LAW)
-    snr = jax.random.uniform(key, minval=sim.snr_range[0], maxval=sim.snr_range[1])
-    return snr / jnp.maximum(unit_snr, 1e-6)
+        return _two_piece(u, FLUX_LAW)
+    low, high = sim.snr_range
+    return (low + (high - low) * u) / jnp.maximum(unit_snr, 1e-6)
 
 
 def _oii_profile(instrument, pixel: jax.Array, omega: jax.Array) -> jax.Array:
