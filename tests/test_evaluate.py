@@ -223,7 +223,7 @@ def test_a_small_run_writes_its_files_and_one_line(tmp_path, capsys, monkeypatch
             assert found["at_threshold"]["completeness"][0] >= (1.0 if scorer == "oracle" else 0.7)
             assert found["at_threshold"]["false_positives_per_100000"][0] == 0.0
             assert found["position"]["within_3_pixels"][0] == 1.0
-        assert 0.5 < result[name]["network"]["roc_auc"] < 1.0
+        assert result[name]["network"]["roc_auc"] > 0.9
 
 
 def test_a_workdir_without_a_checkpoint_gets_a_sentence(tmp_path):

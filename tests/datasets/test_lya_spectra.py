@@ -136,3 +136,28 @@ def test_the_published_sizes_are_those_of_the_paper():
     default = lya_spectra.Builder.BUILDER_CONFIGS[0]
     assert default.num_train + default.num_test == 150_000
     assert default.num_train == 9 * default.num_test
+
+
+def test_real_mocks_depend_on_seed_split_and_position_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(lya_spectra, "BLOCK", 8)
+    small, large = (
+        lya_spectra.LyaConfig(name="real", num_train=number, num_test=4, oracle=True, seed=3) for number in (6, 20)
+    )
+    simulate = lya_spectra.make_block_simulator(small)  # compiled once
+    monkeypatch.setattr(lya_spectra, "make_block_simulator", lambda config: simulate)
+    few, many = (
+        prepare_module.prepare(lya_spectra.Builder(config=config, data_dir=tmp_path / str(config.num_train)))
+        for config in (small, large)
+    )
+    for split, index in (("train", range(6)), ("test", range(4))):
+        for one, other in zip(rows(few, split, index), rows(many, split, index), strict=True):
+            assert all(np.array_equal(one[name], other[name]) for name in one)
+    train, test = rows(many, "train", range(20)), rows(many, "test", range(4))
+    assert len({row["z"] for row in [*train, *test]}) == 24
+    for row in train:
+        assert (row["snr"] > 0) == (row["wave"] > 0) == (row["label"] == 1)
+        good = row["ivar"] > 0
+        assert np.isfinite(row["flux"]).all() and (row["sigma"] > 0).all() and good.mean() > 0.9
+        line = row["label"] * row["line_flux"]
+        pull = (row["flux"] - row["continuum"])[good] / row["sigma"][good]
+        assert line > 0 or np.median(np.abs(pull)) < 1.5  # 0.67 for pure noise
