@@ -6,7 +6,7 @@ import math
 import os
 import pathlib
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ from lensjax.core.optim import make_optimizer
 from lensjax.core.task import State, Task, init_state, make_train_step
 from lensjax.data.batches import Batches, make_batches, stream
 
+STEP_STREAM = 100  # sets the keys of the steps (dropout) apart from those of the mocks' splits
 AHEAD = 4  # steps dispatched beyond the one that runs: keeps the device busy and the queue of batches short
 MetricsFn = Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], dict[str, float]]
 
@@ -30,7 +31,7 @@ def train(
     task: Task | None = None,
     batches: Batches | None = None,
     metrics: MetricsFn | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> dict[str, float]:
     """Train config's task in workdir, from its newest checkpoint if there is one; returns the last test metrics.
 
@@ -42,14 +43,14 @@ def train(
     """
     mesh = sharding.make_mesh(devices)
     sharding.check_batch_size(mesh, config.train.batch_size)
-    settings.claim_workdir(workdir, config)
+    settings.claim_workdir(workdir, config, writes=jax.process_index() == 0)
     task = task or _make_task(config)
     tx = make_optimizer(config.optim, config.train.steps)
     run = _Run(config, mesh, task, batches or make_batches(config, mesh=mesh), metrics or _default_metrics(config))
     folder = pathlib.Path(workdir) / "checkpoints"
     with Checkpoints(folder, config.train.best_metric, config.train.best_mode) as checkpoints:
         state, pending = _start(checkpoints, task, tx, mesh, jax.random.key(config.seed))
-        journal = Journal(workdir, int(state.step))
+        journal = Journal(workdir, int(state.step), writes=jax.process_index() == 0)
         if int(state.step) < config.train.steps:
             state = _loop(run, state, pending, make_train_step(task, tx), checkpoints, journal)
         else:
@@ -86,7 +87,11 @@ class _Run:
 
     def __init__(self, config: Any, mesh: Any, task: Task, batches: Batches, metrics: MetricsFn):
         self.config, self.mesh, self.batches, self.metrics = config, mesh, batches, metrics
-        self.predict = sharding.compile_predict(task.predict, mesh)
+
+        def predict(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> tuple[dict, dict]:
+            return _scalars(task.predict(params, model_state, batch)), _scalars(batch)
+
+        self.predict = sharding.compile_predict(predict, mesh)
 
     def epoch(self, step: int) -> float:
         return round(step * self.config.train.batch_size / self.batches.num_train, 6)
@@ -105,20 +110,24 @@ class _Run:
         return {"step": step, "split": "test", "epoch": self.epoch(step), **finite_only}
 
 
+def _scalars(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The arrays with one number an example."""
+    return {name: x for name, x in arrays.items() if x.ndim == 1}
+
+
 def predict_split(
     predict: Callable[..., Any], state: State, batches: Batches, mesh: Any
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Predictions and truth over the test split: dicts of (num_test,) arrays; wider arrays are left out."""
+    """Predictions and truth over the test split: dicts of (num_test,) arrays, the whole of them in every process."""
     parts = []
     for batch in batches.test():
         out = predict(state.params, state.model_state, sharding.shard_batch(mesh, batch))
-        truth = {name: np.asarray(x) for name, x in batch.items() if np.ndim(x) == 1}
-        parts.append(({name: np.asarray(x) for name, x in out.items() if x.ndim == 1}, truth))
-    predicted, truth = ([part[i] for part in parts] for i in (0, 1))
+        parts.append(jax.device_get(out))
+    predicted, truth = zip(*parts, strict=True)
     return _join(predicted, batches.num_test), _join(truth, batches.num_test)
 
 
-def _join(parts: list[dict[str, np.ndarray]], size: int) -> dict[str, np.ndarray]:
+def _join(parts: Sequence[dict[str, np.ndarray]], size: int) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts])[:size] for name in parts[0]}
 
 
@@ -128,8 +137,8 @@ def _loop(
     """Steps to config.train.steps. `pending` holds the metrics of the steps since the journal's last train row."""
     config, start = run.config.train, int(state.step)
     compiled = sharding.compile_train_step(step_fn, run.mesh)
-    key = jax.random.fold_in(jax.random.key(run.config.seed), 1)
-    progress = Progress(config.steps, start)
+    key = jax.random.fold_in(jax.random.key(run.config.seed), STEP_STREAM)
+    progress = Progress(config.steps, start, silent=jax.process_index() > 0)
     in_flight = collections.deque(maxlen=AHEAD)
     with contextlib.closing(progress), _signals() as stopped, contextlib.closing(_feed(run, start)) as feed:
         for step, batch in zip(range(start + 1, config.steps + 1), feed, strict=True):
@@ -160,7 +169,7 @@ def _loop(
     return state
 
 
-def _feed(run: _Run, start: int) -> Iterator[dict[str, jax.Array]]:
+def _feed(run: _Run, start: int) -> Generator[dict[str, jax.Array]]:
     for batch in stream(run.batches, range(start, run.config.train.steps)):
         yield sharding.shard_batch(run.mesh, batch)
 

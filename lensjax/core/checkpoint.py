@@ -133,9 +133,10 @@ class Checkpoints:
     def _restore(self, step: int, abstract: State) -> tuple[State, dict[str, Any]]:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
         out = self._manager.restore(step, args=args)
-        if out.meta["sha256"] != _digests(jax.device_get(out.state)):
+        state, meta = out["state"], out["meta"]
+        if meta["sha256"] != _digests(jax.device_get(state)):
             raise ValueError("its checksum does not match its arrays")
-        return out.state, out.meta
+        return state, meta
 
     def _forget(self, failed: dict[int, str]) -> None:
         for step, reason in failed.items():
@@ -222,6 +223,11 @@ def _weights_file(path: str | os.PathLike) -> pathlib.Path:
     return file
 
 
+def _flat(weights: Weights) -> dict[str, Any]:
+    """{"params/layer/kernel": array, ...}."""
+    return dict(traverse_util.flatten_dict({"params": weights[0], "model_state": weights[1]}, sep="/"))
+
+
 def save_weights(path: str | os.PathLike, params: Any, model_state: Any, config: Any) -> pathlib.Path:
     """Write weights that are to be released: one .npz that numpy alone can open, with the config and a checksum.
 
@@ -229,11 +235,11 @@ def save_weights(path: str | os.PathLike, params: Any, model_state: Any, config:
     """
     path = pathlib.Path(path)
     path = path if path.suffix == ".npz" else path / WEIGHTS_NAME
-    tree = to_host({"params": params, "model_state": model_state})
-    text = settings.to_json(config)
-    flat = traverse_util.flatten_dict(tree, sep="/")
+    flat = _flat((to_host(params), to_host(model_state)))
+    text = np.array(settings.to_json(config))
+    flat |= {"config": text, "sha256": np.array(digest([flat, text]))}
     with replacing(path) as temporary:
-        np.savez(temporary, config=np.array(text), sha256=np.array(digest([flat, np.array(text)])), **flat)
+        np.savez(temporary, **flat)
     return path
 
 
@@ -270,11 +276,7 @@ def load_weights(path: str | os.PathLike, abstract: Weights | None = None) -> We
 
 
 def _check_same(found: Weights, expected: Weights, where: str) -> None:
-    def shapes(tree: Weights) -> dict[str, tuple[int, ...]]:
-        named = {"params": tree[0], "model_state": tree[1]}
-        return {k: tuple(v.shape) for k, v in traverse_util.flatten_dict(named, sep="/").items()}
-
-    have, want = shapes(found), shapes(expected)
+    have, want = ({name: tuple(x.shape) for name, x in _flat(weights).items()} for weights in (found, expected))
     for name in sorted(have.keys() | want.keys()):
         if have.get(name) != want.get(name):
             raise UserError(

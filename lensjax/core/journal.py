@@ -29,10 +29,11 @@ def read_rows(path: str | os.PathLike) -> list[Row]:
 class Progress:
     """A tqdm bar on a terminal; elsewhere a line of text at most every `seconds`, with the same time left."""
 
-    def __init__(self, steps: int, start: int, label: str = "train", seconds: float = 10.0):
+    def __init__(self, steps: int, start: int, label: str = "train", seconds: float = 10.0, silent: bool = False):
         self._seconds, self._spoke, self._label = seconds, time.monotonic(), label
-        self._plain = not sys.stderr.isatty()
-        self._bar = tqdm(total=steps, initial=start, desc=label, unit="step", file=sys.stderr, disable=self._plain)
+        self._silent, self._plain = silent, not sys.stderr.isatty()
+        hidden = silent or self._plain
+        self._bar = tqdm(total=steps, initial=start, desc=label, unit="step", file=sys.stderr, disable=hidden)
         self._steps, self._start, self._done, self._text = steps, start, start, ""
         self._began = time.monotonic()
 
@@ -57,8 +58,9 @@ class Progress:
 
     def say(self, line: str) -> None:
         """A line that stays, above the bar."""
-        tqdm.write(line, file=sys.stderr)
-        sys.stderr.flush()
+        if not self._silent:
+            tqdm.write(line, file=sys.stderr)
+            sys.stderr.flush()
 
     def close(self) -> None:
         """Leave the bar as it is."""
@@ -68,19 +70,23 @@ class Progress:
 class Journal:
     """metrics.jsonl of a run. Rows after `step` are dropped on opening: a resumed run writes them again.
 
-    Rows hold no clock, so that the file of a resumed run equals that of an undisturbed one.
+    Rows hold no clock, so that the file of a resumed run equals that of an undisturbed one. Of several processes, one
+    `writes`.
     """
 
-    def __init__(self, workdir: str | os.PathLike, step: int = 0):
+    def __init__(self, workdir: str | os.PathLike, step: int = 0, writes: bool = True):
         self.path = pathlib.Path(workdir) / "metrics.jsonl"
         self.rows = [row for row in read_rows(self.path) if row["step"] <= step]
-        write_text(self.path, "".join(map(_line, self.rows)))
+        self._writes = writes
+        if writes:
+            write_text(self.path, "".join(map(_line, self.rows)))
 
     def write(self, **row: Any) -> None:
         """Append a row: step (optimiser steps done), split, epoch, and the metrics."""
         self.rows.append(row)
-        with self.path.open("a") as file:
-            file.write(_line(row))
+        if self._writes:
+            with self.path.open("a") as file:
+                file.write(_line(row))
 
     def last(self, split: str) -> Row | None:
         """The newest row of a split."""
@@ -89,7 +95,8 @@ class Journal:
     def draw(self) -> pathlib.Path:
         """Write curves.png beside metrics.jsonl; returns its path."""
         path = self.path.with_name("curves.png")
-        draw_curves(self.rows, path)
+        if self._writes:
+            draw_curves(self.rows, path)
         return path
 
 

@@ -48,8 +48,8 @@ def first_difference(old: Any, new: Any) -> tuple[str, Any, Any] | None:
     return None
 
 
-def claim_workdir(workdir: str | os.PathLike, config: Any) -> None:
-    """Write config.json, or raise UserError if the folder holds a run of another config."""
+def claim_workdir(workdir: str | os.PathLike, config: Any, writes: bool = True) -> None:
+    """Write config.json (one process of several `writes`); UserError if the folder holds a run of another config."""
     path = pathlib.Path(workdir) / "config.json"
     if path.exists() and (difference := first_difference(from_json(path.read_text()), config)):
         key, old, new = difference
@@ -57,4 +57,5 @@ def claim_workdir(workdir: str | os.PathLike, config: Any) -> None:
             f"{path} has config.{key} = {old!r} where this run has {new!r}: "
             f"take another --workdir, or set --config.{key} back."
         )
-    write_text(path, to_json(config))
+    if writes:
+        write_text(path, to_json(config))

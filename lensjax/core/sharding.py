@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from lensjax.core.errors import UserError
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of all devices, or of those given, along `data`. Auto axes: XLA places what we do not."""
     devices = jax.devices() if devices is None else devices
     return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))

@@ -57,7 +57,8 @@ def copy_split(folder: pathlib.Path, split: str, target: pathlib.Path) -> None:
             return
         shutil.rmtree(unfinished, ignore_errors=True)  # left by a killed process
         unfinished.mkdir()
-        _copy(builder.as_data_source(split=split), builder.info.features, unfinished)
+        source = builder.as_data_source(split=split)  # pyright: ignore[reportCallIssue]: wrapped by the library
+        _copy(source, builder.info.features, unfinished)
         os.replace(unfinished, target)
 
 

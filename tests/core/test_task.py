@@ -1,5 +1,10 @@
 """The one step: its gradient is the closed form, its randomness a function of (key, step), its devices invisible."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +16,7 @@ from lensjax.core.errors import UserError
 from lensjax.core.task import Task, init_state, make_train_step
 from tests.tiny import simulate, tiny_task
 
+ROOT = pathlib.Path(__file__).parents[2]
 KEY = jax.random.key(3)
 
 
@@ -62,6 +68,13 @@ def test_devices_do_not_change_the_losses():
     assert one[-1] < 0.8 * one[0]
     for devices in (2, 4):
         np.testing.assert_allclose(_losses(devices), one, atol=1e-6, rtol=0)
+
+
+def test_eight_devices():
+    code = "from tests.core.test_task import _losses; print(*_losses(8))"
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    np.testing.assert_allclose(np.array(out.stdout.split(), float), _losses(1), atol=1e-6, rtol=0)
 
 
 def test_a_batch_is_split_by_rows():

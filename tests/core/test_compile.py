@@ -1,0 +1,25 @@
+"""The compile cache is where the XDG rule puts it."""
+
+import jax
+import pytest
+
+from lensjax.core.compile import enable_cache
+
+
+@pytest.fixture
+def untouched():
+    """The settings as they were, whatever the test does."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_the_cache_honours_xdg(untouched, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert enable_cache() == tmp_path / "lensjax" / "xla"
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "lensjax" / "xla")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert enable_cache() == tmp_path / "home" / ".cache" / "lensjax" / "xla"
