@@ -126,7 +126,7 @@ def draw_mask(key: jax.Array, num_pixels: int) -> jax.Array:
     active = (u[0:2] < 0.3)[:, None]
     start = u[2:4, None] * num_pixels
     length = 1 + 8 * u[4:6, None]
-    x = jnp.arange(num_pixels)
+    x = jnp.arange(num_pixels)[None]
     runs = (active & (x >= start) & (x < start + length)).any(0)
-    short = (u[6] < 0.03) & (x < 40 * u[7])
+    short = (u[6] < 0.03) & (x[0] < 40 * u[7])
     return ~(runs | short)
