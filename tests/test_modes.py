@@ -1,0 +1,41 @@
+"""The wiring of the modes, and the mock plate."""
+
+import pyarrow.parquet as pq
+import pytest
+
+from configs import common, lya
+from lensjax import modes
+from lensjax.core.errors import UserError
+
+
+def smoke():
+    config = common.smoke(lya.get_config("default"))
+    config.data.window = (4000.0, 4100.0)
+    return config.lock()
+
+
+@pytest.mark.parametrize(
+    "mode, sentence", [("trian", "did you mean train"), ("xyzzy", "expected one of train, build")]
+)
+def test_unknown_mode_names_the_nearest_or_all(mode, sentence, tmp_path):
+    with pytest.raises(UserError, match=sentence):
+        modes.run(mode, smoke(), tmp_path)
+
+
+def test_mock_plate_is_found_and_scored(tmp_path, capsys):
+    config = smoke()
+    modes.MODES["mock"](config, tmp_path)
+    truth = pq.read_table(tmp_path / "mock" / "truth.parquet").to_pydict()
+    assert len(truth["label"]) == config.mock.fibers and 0 < sum(truth["label"]) < config.mock.fibers
+    config.search.update({"input": str(tmp_path / "mock"), "scorer": "matched_filter"})
+    modes.MODES["search"](config, tmp_path)
+    scores = pq.read_table(tmp_path / "scores.parquet").to_pydict()
+    assert scores["fiberid"] == truth["fiberid"] and all(scores["selected"])
+    assert f"{config.mock.fibers} objects, {config.mock.fibers} scored" in capsys.readouterr().out
+
+
+def test_mock_plate_is_the_same_at_every_call(tmp_path):
+    for name in "ab":
+        modes.MODES["mock"](smoke(), tmp_path / name)
+    plates = [next((tmp_path / name / "mock").glob("spPlate*")).read_bytes() for name in "ab"]
+    assert plates[0] == plates[1]
