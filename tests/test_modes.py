@@ -32,10 +32,3 @@ def test_mock_plate_is_found_and_scored(tmp_path, capsys):
     scores = pq.read_table(tmp_path / "scores.parquet").to_pydict()
     assert scores["fiberid"] == truth["fiberid"] and all(scores["selected"])
     assert f"{config.mock.fibers} objects, {config.mock.fibers} scored" in capsys.readouterr().out
-
-
-def test_mock_plate_is_the_same_at_every_call(tmp_path):
-    for name in "ab":
-        modes.MODES["mock"](smoke(), tmp_path / name)
-    plates = [next((tmp_path / name / "mock").glob("spPlate*")).read_bytes() for name in "ab"]
-    assert plates[0] == plates[1]
