@@ -3,15 +3,29 @@
 from ml_collections import config_dict
 
 from configs import common
+from lensjax.core.errors import UserError
 
 VARIANTS = ("default", "paper", "demo", "smoke")
 
 
 def get_config(variant: str = "default") -> config_dict.ConfigDict:
-    """One page: data, model, loss, optimiser, selection."""
+    """One page: data, model, loss, optimiser, selection.
+
+    Variants: "default", the network that is released; "paper", the recipe of Li et al. (2018), flux alone; "demo",
+    minutes on two cores; "smoke", seconds.
+    """
+    if variant not in VARIANTS:
+        raise UserError(f"configs/lya.py has no variant {variant!r}: expected one of {', '.join(VARIANTS)}")
+    config = default()
+    config.variant = variant
+    return {"default": lambda c: c, "paper": paper, "demo": demo, "smoke": smoke}[variant](config)
+
+
+def default() -> config_dict.ConfigDict:
+    """Template residual, errors, masks and filter S/N in; 2.8 million fresh mocks."""
     config = common.common()
     config.system = "lya"
-    config.variant = variant
+    config.variant = "default"
 
     # Data: the published TFDS set, or ever fresh mocks of the same simulator, drawn on the device.
     config.data = config_dict.ConfigDict()
@@ -24,10 +38,10 @@ def get_config(variant: str = "default") -> config_dict.ConfigDict:
 
     # Simulator, sims/lya.py. Every law is named in its docstring.
     config.sim = config_dict.ConfigDict()
-    config.sim.continuum = "passive"  # "passive" (shipped basis), or a path: spEigenGal file, or a folder of BOSS spectra
+    config.sim.continuum = "passive"  # "passive" (shipped), or a file: spEigenGal-*.fits, continua.npz
     config.sim.num_eigenvectors = 6
     config.sim.redshift = (0.3, 0.9)
-    config.sim.line_fraction = 0.5
+    config.sim.line_fraction = 0.3
     config.sim.line_law = "snr"  # "snr" (uniform matched-filter S/N), "lesser" (Cao et al. 2020), "paper" (peak > 1.5)
     config.sim.line_profile = "skewnormal"  # or "gaussian"
     config.sim.snr_range = (3.0, 20.0)
@@ -36,21 +50,21 @@ def get_config(variant: str = "default") -> config_dict.ConfigDict:
 
     config.model = config_dict.ConfigDict()
     config.model.name = "resnet1d"
-    config.model.channels = ("residual", "snr", "log_error", "mask")
-    config.model.widths = (8, 8, 16, 16, 32, 32, 48, 48)  # of the 8 blocks; at most four changes, the first included
+    config.model.channels = ("residual", "snr", "log_error", "mask", "continuum", "scale", "veto")
+    config.model.widths = (24, 24, 32, 32, 48, 48, 64, 64)  # of the 8 blocks; at most four changes, the first included
     config.model.kernel_size = 3
-    config.model.fold = 4  # pixels laid side by side as channels before the first block
-    config.model.norm = "batch"
+    config.model.fold = 4  # pixels laid side by side as channels: the first kernel spans 12 pixels in steps of 4
+    config.model.norm = "none"  # or "batch"
     config.model.dropout = 0.1
     config.model.locate = True  # the head that says where the line is
     config.model.dtype = "float32"  # or "bfloat16": pays on GPUs, not on CPUs
-    config.model.conv = ("2d", "1d")  # lowering of convolutions in training, inference: "1d", "2d", "gemm"; same weights
+    config.model.conv = ("1d", "1d")  # how convolutions run in training, inference: "1d", "2d" or "gemm"; same weights
     config.model.chunk = 8  # spectra of one pass at inference: CPUs like their caches full; 0 (all at once) for GPUs
 
     config.loss = config_dict.ConfigDict()
     config.loss.name = "focal"
     config.loss.gamma = 2.0  # Lin et al. 2017; the exponent of Li et al. 2018 eq. 1 is misprinted
-    config.loss.locate_weight = 0.5
+    config.loss.locate_weight = 0.2
 
     config.evaluate = config_dict.ConfigDict()
     config.evaluate.num = 20_000
@@ -64,4 +78,31 @@ def get_config(variant: str = "default") -> config_dict.ConfigDict:
     config.select.drop_subclasses = ("STARFORMING", "BROADLINE", "AGN")  # looked for as substrings
     config.select.drop_starburst = True
     config.select.clean_redshift = True  # ZWARNING 0 only
+    config.train.update(dict(steps=22_000, eval_every=2_000, checkpoint_every=1_000))
+    return config
+
+
+def paper(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """Li et al. (2018), section 3: flux alone, Gaussian lines in one spectrum of 15, 150,000 fixed spectra, 20 epochs."""
+    config.data.source = "tfds"
+    config.sim.update(dict(line_fraction=1 / 15, line_law="paper", line_profile="gaussian", dirt=0.0))
+    config.model.update(dict(channels=("flux",), norm="batch", conv=("2d", "1d"), locate=False))
+    config.train.steps = 20 * config.data.num_train // config.train.batch_size
+    return config
+
+
+def demo(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """The default network, 100,000 mocks: minutes on two cores."""
+    config.data.num_test = 2_048
+    config.train.update(dict(steps=800, eval_every=400, checkpoint_every=200, log_every=20))
+    config.optim.warmup_steps = 50
+    config.evaluate.num = 8_192
+    return config
+
+
+def smoke(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """A tiny network, a handful of spectra."""
+    config = common.smoke(config)
+    config.model.update(dict(widths=(4,) * 8, fold=8))
+    config.evaluate.num = 64
     return config
