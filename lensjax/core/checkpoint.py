@@ -4,6 +4,7 @@ Orbax restores flipped bytes without a word, so the JSON item beside the arrays 
 every restore. The same item holds the config: inference needs the path and nothing else.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from flax import traverse_util
 
 from lensjax.core import settings
@@ -176,12 +178,13 @@ def _restore_weights(folder: pathlib.Path, step: int) -> tuple[Any, Any, Any]:
     meta = read_meta(folder, step)
     if meta is None:
         raise ValueError("its JSON item is missing or damaged")
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        tree = reader.metadata(folder / str(step) / "state").item_metadata.tree
+    where = epath.Path(folder / str(step) / "state")
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
+        tree = reader.metadata(where).tree
         item = {name: tree[name] for name in ("params", "model_state") if name in tree}
         args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
         request = ocp.args.PyTreeRestore(item, restore_args=args, partial_restore=True)
-        out = reader.restore(folder / str(step) / "state", args=request)
+        out = reader.restore(where, args=request)
     out.setdefault("model_state", {})
     if digest({"params": out["params"], "model_state": out["model_state"]}) != meta["sha256"]["inference"]:
         raise ValueError("its checksum does not match its arrays")
