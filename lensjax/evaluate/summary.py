@@ -23,12 +23,12 @@ HISTOGRAM_BINS = 60
 ROC_POINTS = 100
 
 
-def fraction(hits: np.ndarray, number: np.ndarray) -> list[float | None]:
+def fraction(hits: int, number: int) -> list[float | None]:
     """[value, low, high] of hits out of number."""
     if not number:
         return [None, None, None]
-    low, high = metrics.binomial_interval(hits, number)
-    return [float(hits) / float(number), float(low), float(high)]
+    low, high = metrics.binomial_interval(np.array(hits), np.array(number))
+    return [hits / number, float(low), float(high)]
 
 
 def share(chosen: np.ndarray) -> list[float | None]:
@@ -113,7 +113,9 @@ def by_snr_wave(scored: Scored, cut: float) -> dict[str, list]:
 
 def listed(values: np.ndarray) -> list:
     """Nested lists, with None for nan: JSON has no nan."""
-    return np.where(np.isfinite(values), values, None).tolist()
+    out = values.astype(object)
+    out[~np.isfinite(values)] = None
+    return out.tolist()
 
 
 def position(scored: Scored, cut: float) -> dict[str, Any]:
