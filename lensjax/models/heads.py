@@ -80,10 +80,11 @@ class PixelHead(nn.Module):
     @nn.compact
     def __call__(self, outputs: list[jax.Array], snr: jax.Array, mask: jax.Array) -> jax.Array:
         """outputs: (N, P / fold / 2^i, C_i) of block i; snr, mask (N, P). Returns (N, P), `EXCLUDED` where not mask."""
-        total = None
-        for i in reversed(range(len(outputs))):
+        last = len(outputs) - 1
+        total = self._project(outputs[last], f"pixel_{last}")
+        for i in reversed(range(last)):
             here = self._project(outputs[i], f"pixel_{i}")
-            total = here if total is None else here + upsample(total, here.shape[1])
+            total = here + upsample(total, here.shape[1])
         gain, offset = jnp.moveaxis(layers.unfold(total, self.fold, snr.shape[1]).astype(jnp.float32), -1, 0)
         start = math.log(math.sqrt(2 * math.pi) / self.prior_width)
         bias = self.param("bias", nn.initializers.constant(start), ())

@@ -3,7 +3,7 @@
 score, label (N,): higher is more line-like; label 1 has a line. Rates that have no objects to count are nan.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 import numpy as np
 from scipy import stats
@@ -27,12 +27,12 @@ def binary_metrics(
     """
     score, label = _checked(score, label)
     hit = score > threshold
-    fpr = ratio(np.sum(hit & ~label), np.sum(~label))
+    fpr = ratio(np.count_nonzero(hit & ~label), np.count_nonzero(~label))
     return {
         "loss": focal_loss(score, label, gamma),
         "accuracy": float(np.mean(hit == label)),
-        "purity": ratio(np.sum(hit & label), np.sum(hit)),
-        "completeness": ratio(np.sum(hit & label), np.sum(label)),
+        "purity": ratio(np.count_nonzero(hit & label), np.count_nonzero(hit)),
+        "completeness": ratio(np.count_nonzero(hit & label), np.count_nonzero(label)),
         "fpr": fpr,
         "false_positives_per_100k": 1e5 * fpr,
         "roc_auc": roc_auc(score, label),
@@ -56,7 +56,7 @@ def roc_curve(score: np.ndarray, label: np.ndarray) -> Curve:
     found = np.concatenate([[0], np.cumsum(label)[last]])
     false = np.concatenate([[0], np.cumsum(~label)[last]])
     with np.errstate(invalid="ignore"):
-        return Curve(false / np.sum(~label), found / np.sum(label), np.append(np.inf, score[last]))
+        return Curve(false / np.count_nonzero(~label), found / np.count_nonzero(label), np.append(np.inf, score[last]))
 
 
 def roc_auc(score: np.ndarray, label: np.ndarray) -> float:
@@ -91,7 +91,7 @@ def threshold_at_fpr(score: np.ndarray, label: np.ndarray, fpr: float) -> float:
 def completeness_at_fpr(score: np.ndarray, label: np.ndarray, fpr: float) -> float:
     """Completeness above `threshold_at_fpr`: nothing is interpolated between the objects that were seen."""
     score, label = _checked(score, label)
-    return ratio(np.sum(score[label] > threshold_at_fpr(score, label, fpr)), np.sum(label))
+    return ratio(np.count_nonzero(score[label] > threshold_at_fpr(score, label, fpr)), np.count_nonzero(label))
 
 
 def binomial_interval(found: np.ndarray, total: np.ndarray, level: float = 0.6827) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +124,7 @@ def completeness_map(
     return {"completeness": rate, "lower": lower, "upper": upper, "found": hits.astype(int), "total": total.astype(int)}
 
 
-def ratio(part: float, whole: float) -> float:
+def ratio(part: SupportsFloat, whole: SupportsFloat) -> float:
     """part / whole, nan where whole is 0."""
     return float(part) / float(whole) if whole else float("nan")
 

