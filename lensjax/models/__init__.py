@@ -19,7 +19,7 @@ def _make_resnet1d(model) -> resnet1d.ResNet1D:
         size=model.kernel_size,
         fold=model.fold,
         norm=_choose("norm", model.norm, resnet1d.NORMS),
-        conv=tuple(_choose("conv", form, layers.CONV_FORMS) for form in model.conv),
+        conv=_conv_forms(model.conv),
         dropout=model.dropout,
         locate=model.locate,
         dtype=DTYPES[_choose("dtype", model.dtype, DTYPES)],
@@ -44,6 +44,12 @@ def make_model(model):
     with logit (N,) and, where it locates the line, pixel_logit (N, P).
     """
     return MODELS[_choose("name", model.name, MODELS)](model)
+
+
+def _conv_forms(forms: tuple[str, ...]) -> tuple[str, str]:
+    if len(forms) != 2:
+        raise UserError(f"model.conv is {forms!r}, expected a pair: the form in training and the one in inference")
+    return _choose("conv", forms[0], layers.CONV_FORMS), _choose("conv", forms[1], layers.CONV_FORMS)
 
 
 def _choose(key: str, value: str, allowed) -> str:

@@ -173,7 +173,9 @@ def test_classics_give_one_logit_a_spectrum(name):
     assert out["logit"].shape == (2,) and len(np.unique(out["logit"])) == 2
 
 
-@pytest.mark.parametrize("changes", [{"name": "vgg"}, {"norm": "layer"}, {"dtype": "float16"}, {"conv": ("1d", "3d")}])
+@pytest.mark.parametrize(
+    "changes", [{"name": "vgg"}, {"norm": "layer"}, {"dtype": "float16"}, {"conv": ("1d", "3d")}, {"conv": ("1d",)}]
+)
 def test_unknown_values_are_named(changes):
-    with pytest.raises(UserError, match="expected one of"):
+    with pytest.raises(UserError, match="expected (one of|a pair)"):
         make_model(model_config(**changes))
