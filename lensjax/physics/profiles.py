@@ -10,6 +10,7 @@ import numpy as np
 # Three-point Gauss-Legendre nodes and weights on [-1/2, 1/2]: exact to fifth order over a pixel.
 _NODES = np.array([-np.sqrt(0.15), 0.0, np.sqrt(0.15)], np.float32)
 _WEIGHTS = np.array([5.0, 8.0, 5.0], np.float32) / 18.0
+REACH = 40  # pixels each way from the centre beyond which a profile is taken as zero: 7 times the widest scale
 
 
 def skew_normal(x: jax.Array, alpha: jax.Array) -> jax.Array:
@@ -43,5 +44,8 @@ def pixel_profile(num_pixels: int, centre: jax.Array, omega: jax.Array, alpha: j
         alpha: shape; positive means a sharp blue edge and a red tail. Zero is a Gaussian.
     """
     location = centre - omega * delta(alpha) * np.float32(np.sqrt(2 / np.pi))
-    x = jnp.arange(num_pixels, dtype=jnp.float32) - location
-    return sum(w * skew_normal((x + node) / omega, alpha) for node, w in zip(_NODES, _WEIGHTS, strict=True)) / omega
+    first = jnp.clip(jnp.round(centre).astype(jnp.int32) - REACH, -2 * REACH, num_pixels)
+    x = first + jnp.arange(2 * REACH, dtype=jnp.float32) - location
+    near = sum(w * skew_normal((x + node) / omega, alpha) for node, w in zip(_NODES, _WEIGHTS, strict=True)) / omega
+    padded = jax.lax.dynamic_update_slice(jnp.zeros(num_pixels + 4 * REACH), near, (first + 2 * REACH,))
+    return padded[2 * REACH : 2 * REACH + num_pixels]
