@@ -177,5 +177,5 @@ def test_classics_give_one_logit_a_spectrum(name):
     "changes", [{"name": "vgg"}, {"norm": "layer"}, {"dtype": "float16"}, {"conv": ("1d", "3d")}, {"conv": ("1d",)}]
 )
 def test_unknown_values_are_named(changes):
-    with pytest.raises(UserError, match="expected (one of|a pair)"):
+    with pytest.raises(UserError, match=r"expected (one of|a pair)"):
         make_model(model_config(**changes))
