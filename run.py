@@ -10,18 +10,17 @@ settings is a flag, --config.KEY=VALUE, after --config.
 import pathlib
 import re
 import sys
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/NAME.py[:variant], required")
-WORKDIR = flags.DEFINE_string(
-    "workdir", None, "folder of this run: what it writes, and what a later mode reads; required"
-)
+WORKDIR = flags.DEFINE_string("workdir", None, "folder that this run writes and later modes read, required")
 MODE = flags.DEFINE_string("mode", "train", "what to do")
 
 
-def stop(sentence: str) -> None:
+def stop(sentence: str) -> NoReturn:
     """One line for the user, and exit code 2."""
     print(f"lensjax: {sentence}", file=sys.stderr)
     sys.exit(2)
@@ -29,10 +28,10 @@ def stop(sentence: str) -> None:
 
 def parse(argv: list[str]) -> list[str]:
     """Parsed flags, the config locked; what is wrong with them ends the program in one sentence."""
-    path = next((value for name, value in re.findall(r"^--?(config)=(.*)$", "\n".join(argv), re.M)), "").split(":")[0]
-    if path and not pathlib.Path(path).is_file():
-        known = ", ".join(sorted(str(p) for p in pathlib.Path("configs").glob("*.py")))
-        stop(f"no config file {path}: expected a path from the current folder ({known or 'which has no configs/'}).")
+    path = re.search(r"^--?config[=\n]([^:\n]+)", "\n".join(argv), re.M)
+    if path and not pathlib.Path(path[1]).is_file():
+        known = ", ".join(sorted(map(str, pathlib.Path("configs").glob("*.py")))) or "which has no configs"
+        stop(f"no config file {path[1]}: expected a path from the current folder ({known}).")
     try:
         rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -40,8 +39,10 @@ def parse(argv: list[str]) -> list[str]:
         stop(f"wrong setting: {said}" if isinstance(error, AttributeError | KeyError) else said)
     for name in ("config", "workdir"):
         if not flags.FLAGS[name].value:
-            stop(f"--{name} is missing: give {flags.FLAGS[name].help}.")
-    return rest if len(rest) == 1 else stop(f"{rest[1]!r} is not a flag: settings are written --config.KEY=VALUE.")
+            stop(f"--{name} is missing: {flags.FLAGS[name].help}.")
+    if rest[1:]:
+        stop(f"{rest[1]!r} is not a flag: settings are written --config.KEY=VALUE.")
+    return rest
 
 
 def main(_: list[str]) -> None:
@@ -50,7 +51,7 @@ def main(_: list[str]) -> None:
 
     logging.set_verbosity(logging.WARNING)  # Orbax tells its inner life otherwise
     try:
-        modes.run(MODE.value, CONFIG.value, pathlib.Path(WORKDIR.value))
+        modes.run(MODE.value, CONFIG.value, pathlib.Path(WORKDIR.value or ""))
     except UserError as error:
         stop(str(error))
     except KeyboardInterrupt:

@@ -51,6 +51,7 @@ def test_good_flags_give_a_locked_config(parse):
         ((*GOOD, "--config.trian.steps=3"), 'Did you mean "train"'),
         ((*GOOD, "--config.train.steps=many"), "many"),
         (("--config=configs/lyaa.py", "--workdir=x"), "configs/lya.py"),
+        (("--config", "configs/lyaa.py:demo", "--workdir=x"), "no config file configs/lyaa.py:"),
         (("--config=elsewhere/lya.py:demo", "--workdir=x"), "no config file elsewhere/lya.py:"),
         ((*GOOD, "--mod=search"), "mode"),
         ((*GOOD, "search"), "'search' is not a flag"),
@@ -70,7 +71,11 @@ def test_what_a_config_refuses_is_said(parse, tmp_path):
 
 def command(*arguments):
     return subprocess.run(
-        [sys.executable, "-X", "importtime", "run.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-X", "importtime", "run.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 

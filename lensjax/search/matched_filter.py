@@ -44,8 +44,8 @@ def mask_lines(z: jax.Array, loglam: np.ndarray, half_width: float) -> jax.Array
     """
     pixel = np.arange(len(loglam), dtype=np.float32)
     sky = np.zeros(len(loglam), bool)
-    for line in lines.SKY_LINES:
-        sky |= np.abs(pixel - grid.pixel(line, loglam)) <= half_width
+    for place in grid.pixel(np.array(lines.SKY_LINES), loglam):
+        sky |= np.abs(pixel - place) <= half_width
     rest = grid.pixel(np.array([*lines.LENS_EMISSION, *lines.EMPIRICAL_REST]), loglam).astype(np.float32)
     shift = jnp.log10(1.0 + z) / grid.STEP
     masked = jnp.asarray(sky)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -114,7 +114,9 @@ def annotate(block: Block, cuts: Any) -> tuple[Block, np.ndarray]:
     return block._replace(table={**block.table, "status": status}), selected
 
 
-def read_ahead(paths: Iterable[str], read: Callable[[str], Any], readers: int, queue: int) -> Iterator[Any]:
+def read_ahead(
+    paths: Iterable[Any], read: Callable[[Any], Any], readers: int, queue: int
+) -> Generator[Any, None, None]:
     """read(path) of every path in order, by `readers` threads that are at most `queue` files ahead."""
     waiting: collections.deque = collections.deque()
     pool = concurrent.futures.ThreadPoolExecutor(readers)
@@ -176,14 +178,13 @@ def score_batches(pieces: Iterable[tuple], scorer: Scorer, size: int) -> Iterato
     for block, selected, position in pieces:
         in_flight.append((block, selected, scorer.predict(pad(block.batch(), size)), position))
         if len(in_flight) > AHEAD:
-            yield _collect(*in_flight.popleft(), scorer.messages)
-    while in_flight:
-        yield _collect(*in_flight.popleft(), scorer.messages)
+            block, selected, out, position = in_flight.popleft()
+            yield _columns(block, selected, out, scorer.messages), position
+    for block, selected, out, position in in_flight:
+        yield _columns(block, selected, out, scorer.messages), position
 
 
-def _collect(
-    block: Block, selected: np.ndarray, out: dict, position: Position, messages: dict[int, str]
-) -> tuple[dict[str, np.ndarray], Position]:
+def _columns(block: Block, selected: np.ndarray, out: dict, messages: dict[int, str]) -> dict[str, np.ndarray]:
     """Rows of the table; a spectrum without a good pixel has no score, whatever came out for its zeros."""
     num, good = len(selected), block.has_data
     out = {name: np.asarray(x)[:num] for name, x in jax.device_get(out).items()}
@@ -193,7 +194,7 @@ def _collect(
         said = np.array([messages[int(code)] for code in out["status"]])
         status = np.where((status == OK) & (said != ""), said, status)
     columns = {**block.table, **scores, "selected": selected, "status": status}
-    return {name: columns[name] for name in COLUMNS}, position
+    return {name: columns[name] for name in COLUMNS}
 
 
 def gather(scored: Iterable[tuple[dict, Position]], rows: int) -> Iterator[tuple[dict[str, np.ndarray], Position]]:

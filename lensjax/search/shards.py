@@ -79,8 +79,9 @@ class Shards:
         self.finished = read_metadata(self.table).get("fingerprint") == fingerprint
         self._paths, self.position = self._whole()
         leftover = [p for p in self.folder.glob("*") if p not in self._paths]
-        self.replaced = (self.table.exists() and not self.finished) or any(p.suffix == ".parquet" for p in leftover)
-        for path in leftover:
+        others = self.table.exists() or any(p.name.startswith("part-") for p in leftover)
+        self.replaced = others and not self.finished
+        for path in [*leftover, *self.table.parent.glob(f".{self.table.stem}.*.tmp.parquet")]:  # of killed searches
             path.unlink()
 
     def _whole(self) -> tuple[list[pathlib.Path], Position]:

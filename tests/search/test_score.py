@@ -116,18 +116,21 @@ def test_columns_have_units_and_descriptions(undisturbed):
 
 
 @pytest.mark.parametrize("fail_at", [1, 3, 4, 6])
-def test_killed_and_resumed_equals_undisturbed(survey, undisturbed, tmp_path, fail_at):
+def test_killed_and_resumed_equals_undisturbed(survey, undisturbed, tmp_path, capsys, fail_at):
     with pytest.raises(KeyboardInterrupt):
         score.search(config_of(survey), tmp_path, brightest_pixel(fail_at))
     assert not (tmp_path / "scores.parquet").exists()
     kept = list((tmp_path / "scores").glob("part-*.parquet"))
     (tmp_path / "scores").mkdir(exist_ok=True)
     (tmp_path / "scores" / ".part-00009.1.tmp.parquet").write_bytes(b"half a shard")
+    (tmp_path / ".scores.1.tmp.parquet").write_bytes(b"half a table")
     calls = []
     scorer = brightest_pixel()
     counting = scorer._replace(predict=lambda batch: (calls.append(1), scorer.predict(batch))[1])
     score.search(config_of(survey, readers=1, queue=5), tmp_path, counting)
     assert (tmp_path / "scores.parquet").read_bytes() == (undisturbed[0] / "scores.parquet").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]
+    assert "anew" not in capsys.readouterr().err
     assert len(calls) == 6 - 2 * len(kept)  # what was in whole shards is not scored again
 
 
