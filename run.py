@@ -1,5 +1,4 @@
-"""Train a line finder on mock spectra, evaluate it, and search a survey with it.
-
+"""Train a line finder on mock spectra, evaluate it, and search a survey with it:
   python run.py --config=configs/lya.py:demo --workdir=runs/demo
   python run.py --config=configs/lya.py --workdir=runs/x --mode=search --config.search.input=FOLDER
 
@@ -18,6 +17,7 @@ from ml_collections import config_flags
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/NAME.py[:variant], required")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder that this run writes and later modes read, required")
 MODE = flags.DEFINE_string("mode", "train", "what to do")
+flags.mark_flags_as_required(["config", "workdir"])
 
 
 def stop(sentence: str) -> NoReturn:
@@ -30,16 +30,14 @@ def parse(argv: list[str]) -> list[str]:
     """Parsed flags, the config locked; what is wrong with them ends the program in one sentence."""
     path = re.search(r"^--?config[=\n]([^:\n]+)", "\n".join(argv), re.M)
     if path and not pathlib.Path(path[1]).is_file():
-        known = ", ".join(sorted(map(str, pathlib.Path("configs").glob("*.py")))) or "which has no configs"
-        stop(f"no config file {path[1]}: expected a path from the current folder ({known}).")
+        stop(f"no config file {path[1]}: expected a path from the current folder, such as configs/lya.py.")
     try:
         rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        said = " ".join(str(error.args[0] if error.args else error).split())
-        stop(f"wrong setting: {said}" if isinstance(error, AttributeError | KeyError) else said)
-    for name in ("config", "workdir"):
-        if not flags.FLAGS[name].value:
-            stop(f"--{name} is missing: {flags.FLAGS[name].help}.")
+        text = str(error.args[0] if error.args else error).strip()
+        if "Traceback" in text:  # of the config file itself: the last line is what it has to say
+            text = text.splitlines()[-1].partition(": ")[2]
+        stop("wrong flag or setting: " + " ".join(text.split()))
     if rest[1:]:
         stop(f"{rest[1]!r} is not a flag: settings are written --config.KEY=VALUE.")
     return rest

@@ -14,9 +14,7 @@ def smoke():
     return config.lock()
 
 
-@pytest.mark.parametrize(
-    "mode, sentence", [("trian", "did you mean train"), ("xyzzy", "expected one of train, build")]
-)
+@pytest.mark.parametrize("mode, sentence", [("trian", "did you mean train"), ("xyzzy", "expected one of train, build")])
 def test_unknown_mode_names_the_nearest_or_all(mode, sentence, tmp_path):
     with pytest.raises(UserError, match=sentence):
         modes.run(mode, smoke(), tmp_path)
