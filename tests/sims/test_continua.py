@@ -1,0 +1,70 @@
+"""Continua: the shipped basis, eigenspectra files, and the decomposition of a user's own spectra."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lensjax.core.errors import UserError
+from lensjax.physics import grid
+from lensjax.sims import continua
+
+LOGLAM = grid.window(3800.0, 5000.0)
+
+
+def draw(basis, z, num=64):
+    row, centre = continua.snap(basis, jnp.float32(z))
+    keys = jax.random.split(jax.random.key(1), num)
+    return np.asarray(jax.vmap(lambda k: continua.draw_continuum(k, basis, row, len(LOGLAM)))(keys)), float(centre)
+
+
+@pytest.mark.parametrize("z", [0.3012, 0.55, 0.899])
+def test_draws_are_passive_galaxies_of_unit_flux_at_their_bins_redshift(z):
+    basis = continua.make_continua(continua.read_library("passive"), LOGLAM, (0.3, 0.9), 6)
+    spectra, centre = draw(basis, z)
+    wave = grid.wave(LOGLAM)
+    assert abs(centre - z) <= continua.BIN / 2
+    assert spectra[:, (wave > 4800)].mean() == pytest.approx(1, abs=0.02)
+    red, blue = spectra[:, wave > 4800].mean(1), spectra[:, wave < 4000].mean(1)
+    assert np.median(red / blue) > (1.3 if z < 0.6 else 1.05)  # they fall towards the blue
+
+
+def test_calcium_k_of_the_shipped_basis_is_at_its_vacuum_wavelength():
+    library = continua.read_library("passive")
+    mean = library.coefficients.mean(0) @ library.vectors
+    wave = 10 ** (library.loglam0 + grid.STEP * np.arange(len(mean)))
+    near = (wave > 3920) & (wave < 3950)
+    assert wave[near][mean[near].argmin()] == pytest.approx(3934.8, abs=1.5)
+
+
+def test_six_eigenvectors_leave_little_of_the_library():
+    library = continua.read_library("passive")
+    full = continua.make_continua(library, LOGLAM, (0.5, 0.51), library.vectors.shape[0])
+    six = continua.make_continua(library, LOGLAM, (0.5, 0.51), 6)
+    exact, kept = draw(full, 0.505)[0], draw(six, 0.505)[0]
+    assert 0 < np.abs(kept - exact).max() < 0.06 * exact.max()
+    assert (kept - exact).std() < 0.01
+
+
+def test_pipeline_eigenspectra_are_a_source(real_data):
+    library = continua.read_library(str(real_data / "templates" / "spEigenGal-55740.fits"))
+    spectra, _ = draw(continua.make_continua(library, LOGLAM, (0.5, 0.51), 6), 0.505)
+    assert library.vectors.shape[0] == 4 and np.isfinite(spectra).all()
+    assert spectra[:, grid.wave(LOGLAM) > 4800].mean() == pytest.approx(1, abs=0.05)
+
+
+def test_decomposition_finds_the_subspace_in_spite_of_gaps(tmp_path):
+    rng = np.random.default_rng(0)
+    truth = np.linalg.qr(rng.normal(size=(300, 3)))[0].T
+    flux = rng.normal(size=(200, 3)) * [30, 20, 10] @ truth + 0.01 * rng.normal(size=(200, 300))
+    ivar = np.where(rng.random((200, 300)) < 0.3, 0.0, 1e4)
+    vectors = continua.decompose(np.where(ivar > 0, flux, 0), ivar, num_vectors=3, iterations=60)
+    assert np.linalg.svd(vectors @ truth.T)[1].min() > 0.9999  # cosine of the largest angle between the two
+    library = continua.Library(3.2, vectors, flux @ vectors.T)
+    continua.save_library(tmp_path / "own.npz", library)
+    np.testing.assert_allclose(continua.read_library(str(tmp_path / "own.npz")).vectors, vectors)
+
+
+def test_missing_file_is_one_clear_sentence():
+    with pytest.raises(UserError, match="expected|give"):
+        continua.read_library("no/such/file.fits")

@@ -1,0 +1,68 @@
+"""Noise: the statistics measured on real spectra come back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lensjax.physics import grid
+from lensjax.sims import noise
+
+LOGLAM = grid.window(3800.0, 5000.0)
+KEYS = jax.random.split(jax.random.key(0), 512)
+
+
+@pytest.fixture(scope="module")
+def instrument():
+    return noise.make_instrument(LOGLAM)
+
+
+def test_noise_is_white_when_clean_and_correlated_as_measured_when_dirty():
+    error = jnp.full(1192, 0.5)
+    for dirt, expected in ((0.0, (0.0, 0.0)), (1.0, (0.15, -0.11))):
+        draw = np.asarray(jax.vmap(lambda k, d=dirt: noise.draw_noise(k, error, d))(KEYS))
+        assert draw.std() == pytest.approx(0.5, rel=0.01)
+        lags = [(draw[:, lag:] * draw[:, :-lag]).mean() / draw.var() for lag in (1, 2, 3)]
+        np.testing.assert_allclose(lags, (*expected, 0.0), atol=0.005)
+
+
+def test_median_error_follows_the_measured_curve(instrument):
+    faint = jnp.full(1192, 0.1)
+    error = np.asarray(jax.vmap(lambda k: noise.draw_error(k, instrument, faint))(KEYS))
+    wave = grid.wave(LOGLAM)
+    for low, high, expected in ((3800, 4000, 0.67), (4400, 4600, 0.37), (4800, 5000, 0.32)):
+        assert np.median(error[:, (wave > low) & (wave < high)]) == pytest.approx(expected, rel=0.1)
+    assert np.median(error[:, np.abs(wave - 4359.6) < 1] / error[:, np.abs(wave - 4380) < 1].mean()) > 1.8  # Hg I
+
+
+def test_spikes_come_at_their_rate_and_height():
+    error, setting = jnp.full(1192, 0.5), noise.Dirt(spike_rate=0.5)
+    draw = np.asarray(jax.vmap(lambda k: noise.draw_spikes(k, error, setting, 1.0))(KEYS)) / 0.5
+    total = draw.sum(1)
+    assert (total > 0).mean() == pytest.approx(1 - 0.5**3, abs=0.05)
+    assert draw.max() <= 2 * 40.0 and (draw[draw > 0].max() > 20)
+    assert ((draw > 0).sum(1) <= 6).all()
+    assert not np.asarray(jax.vmap(lambda k: noise.draw_spikes(k, error, setting, 0.0))(KEYS)).any()
+
+
+def test_reported_errors_are_right_when_clean_and_wrong_by_at_most_the_factor():
+    error = jnp.full(1192, 0.5)
+    clean = np.asarray(jax.vmap(lambda k: noise.draw_reported_error(k, error, noise.Dirt(), 0.0))(KEYS))
+    dirty = np.asarray(jax.vmap(lambda k: noise.draw_reported_error(k, error, noise.Dirt(), 1.0))(KEYS))
+    np.testing.assert_allclose(clean, 0.5, rtol=1e-6)
+    factor = np.median(dirty, axis=1) / 0.5
+    assert 1 / 1.55 < factor.min() < 0.75 and 1.33 < factor.max() < 1.55
+
+
+def test_airglow_residuals_sit_on_airglow_lines(instrument):
+    error = jnp.ones(1192)
+    draw = np.asarray(jax.vmap(lambda k: noise.draw_airglow(k, instrument, error, noise.Dirt(), 1.0))(KEYS))
+    rms = draw.std(0)
+    assert abs(grid.wave(LOGLAM)[rms.argmax()] - 4359.6) < 2
+    assert rms[np.abs(grid.wave(LOGLAM) - 4600) < 20].max() < 1e-3
+
+
+def test_mask_flags_short_runs_now_and_then():
+    good = np.asarray(jax.vmap(lambda k: noise.draw_mask(k, 1192))(KEYS))
+    bad = (~good).sum(1)
+    assert 0.3 < (bad == 0).mean() < 0.6 and bad.max() <= 56
