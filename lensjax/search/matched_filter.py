@@ -1,7 +1,8 @@
 """The traditional search: template fit, masks, rescaled errors, matched filter (Bolton 2004; Shu et al. 2016).
 
 A scorer in its own right, with the predictions of a network. The *traditional* filter follows Shu et al. (2016, ApJ
-833, 264) step by step; the *practical* one also rejects lone-pixel spikes, which cosmic rays leave in real spectra.
+833, 264) step by step. The *practical* one rejects lone-pixel spikes, which cosmic rays leave in real spectra, and
+masks no more of the window than the networks do (`sims.lya.lens_mask`): the strongest classical rival.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 from lensjax.fit import robust, templates
 from lensjax.physics import filters, grid, lines
 from lensjax.sims import continua
+from lensjax.sims.lya import lens_mask
 
 OK, TOO_MANY_HITS, NO_DATA = 0, 1, 2
 STATUS = {
@@ -89,14 +91,17 @@ def significance(
         basis: rest-frame templates of the continuum.
         loglam: (P,) window.
         settings: config.search.matched_filter.
-        practical: reject lone-pixel spikes.
+        practical: reject lone-pixel spikes, and mask the lens galaxy's own lines alone.
         sky_rms: (P,) rms of flux x sqrt(ivar) over sky fibers, if known.
 
     Returns:
         (P,) S/N, 0 where no good pixel lies under the kernel.
     """
     flux, z = example["flux"], example["z"]
-    masked = mask_lines(z, loglam, settings.mask_pixels)
+    if practical:
+        masked = lens_mask(jnp.asarray(grid.wave(loglam), jnp.float32), z)
+    else:
+        masked = mask_lines(z, loglam, settings.mask_pixels)
     ivar = jnp.where(masked, 0.0, example["ivar"])
     if sky_rms is not None:
         ivar = ivar / np.maximum(sky_rms, 1.0).astype(np.float32) ** 2

@@ -117,7 +117,7 @@ def test_practical_filter_rejects_a_spike_and_keeps_an_unresolved_line(predict):
     traditional, practical = (predict[p](None, None, batch) for p in (False, True))
     assert np.all(np.asarray(traditional["score"]) > 0.5)
     assert float(practical["score"][0]) < 0.5 < float(practical["score"][1])
-    assert float(practical["snr"][1]) == pytest.approx(float(traditional["snr"][1]), rel=1e-6)
+    assert float(practical["snr"][1]) == pytest.approx(float(traditional["snr"][1]), rel=0.05)  # other masks
 
 
 def test_lines_of_the_galaxy_and_of_the_sky_are_masked():
