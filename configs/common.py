@@ -35,6 +35,7 @@ def common() -> config_dict.ConfigDict:
     config.search.readers = 2  # reading threads
     config.search.queue = 8  # files that wait, read, for the scorer: bounds the memory
     config.search.shard_rows = 4096  # rows of scores written, and resumed, at a time
+    config.search.report_hits = 24  # best hits that report.html shows with their spectra; 0: no page
 
     # The traditional search, search/matched_filter.py; the values of Shu et al. 2016.
     config.search.matched_filter = config_dict.ConfigDict()
@@ -69,6 +70,6 @@ def smoke(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.train.update({"steps": 4, "batch_size": 8, "log_every": 1, "eval_every": 2, "checkpoint_every": 2})
     config.optim.warmup_steps = 1
     config.data.update({"num_train": 64, "num_test": 32})
-    config.search.batch_size = 8
+    config.search.update({"batch_size": 8, "report_hits": 2})
     config.mock.fibers = 40
     return config

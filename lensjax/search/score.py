@@ -20,6 +20,7 @@ import numpy as np
 import lensjax
 from lensjax.core.errors import UserError
 from lensjax.core.journal import Progress
+from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.shards import COLUMNS, Position, Shards, summarise
 from lensjax.surveys import Block, concatenate, find_files, join, read_block, read_catalogue, select
@@ -52,6 +53,8 @@ def search(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
         f"{shards.table}: {counts['rows']} objects, {counts['scored']} scored, {counts['hits']} selected with score > "
         f"{config.search.threshold:g}, {counts['problems']} without a score (see status)"
     )
+    if page := write_report(config, shards.table, scorer.identity):
+        print(f"{page}: the page to look at")
     return counts
 
 

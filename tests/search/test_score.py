@@ -45,7 +45,9 @@ def survey(tmp_path_factory):
 def config_of(folder, **search):
     config = lya.get_config("default")
     config.data.window = WINDOW
-    config.search.update({"input": str(folder), "batch_size": 4, "shard_rows": 8, "queue": 2, **search})
+    config.search.update(
+        {"input": str(folder), "batch_size": 4, "shard_rows": 8, "queue": 2, "report_hits": 0, **search}
+    )
     return config.lock()
 
 

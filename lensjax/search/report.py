@@ -1,0 +1,127 @@
+"""report.html: what a search found, on one page that needs no other file and no network."""
+
+import datetime
+import itertools
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import lensjax
+from lensjax.core.files import write_text
+from lensjax.fit import templates
+from lensjax.physics import grid
+from lensjax.search import matched_filter, page
+from lensjax.search.tally import tally
+from lensjax.sims.lya import lens_mask
+from lensjax.surveys import read_block
+
+PAGE_NAME = "report.html"
+LINE_HALF_WIDTH = 10  # pixels around the line that the fit leaves out, so that it cannot follow the line
+
+
+class Spectrum(NamedTuple):
+    """One hit: flux, ivar, template fit (NaN where the templates end) and lens-line mask, (P,) each."""
+
+    flux: np.ndarray
+    ivar: np.ndarray
+    fit: np.ndarray
+    masked: np.ndarray
+
+
+def write_report(config: Any, table: pathlib.Path, identity: str, date: str = "") -> pathlib.Path | None:
+    """Write report.html beside `table`, the scores.parquet of a finished search; returns its path.
+
+    config: of the search; needs search, data.window and sim.continuum. identity: of the scorer (its weights).
+    date: of the search, now if empty; nothing else on the page changes from run to run.
+    With config.search.report_hits 0 there is no page: an older one is removed, and None returned.
+    """
+    path = table.with_name(PAGE_NAME)
+    if config.search.report_hits < 1:
+        path.unlink(missing_ok=True)
+        return None
+    window = tuple(config.data.window)
+    total = tally(table, config.search.threshold, config.search.report_hits, window)
+    spectra = read_spectra(config, total.best)
+    date = date or datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    settings = provenance(config, identity, date)
+    text = page.render(total, spectra, grid.window(*window), config.search.threshold, settings)
+    # ASCII alone, so that neither the locale nor a file name of broken bytes can spoil the page
+    write_text(path, text.encode("ascii", "xmlcharrefreplace").decode())
+    return path
+
+
+def provenance(config: Any, identity: str, date: str) -> dict[str, str]:
+    """What it takes to make the page again: label -> value."""
+    search = config.search
+    network = search.scorer == "network"
+    return {
+        "date": date,
+        "lensjax": lensjax.__version__,
+        "config": f"{config.system}:{config.variant}",
+        "search.input": search.input,
+        "search.catalogue": search.catalogue or "none: the redshift in each file",
+        "search.scorer": search.scorer,
+        "weights, SHA-256" if network else "filter": identity,
+        "search.threshold": f"{search.threshold:g}",
+        "data.window": " to ".join(f"{x:g}" for x in config.data.window) + " Å, vacuum",
+        "select": ", ".join(f"{name} {json.dumps(value)}" for name, value in sorted(config.select.to_dict().items())),
+    }
+
+
+def read_spectra(config: Any, hits: list[dict[str, Any]]) -> list[Spectrum | str]:
+    """The spectrum of each hit, read again from its file, or a sentence for one that is no longer there."""
+    loglam = grid.window(*config.data.window)
+    found: dict[int, Any] = {}
+    order = sorted(range(len(hits)), key=lambda i: hits[i]["file"])
+    for path, group in itertools.groupby(order, key=lambda i: hits[i]["file"]):
+        found.update(_read_rows(path, {i: hits[i]["row"] for i in group}, loglam))
+    fit = make_fit(config, loglam) if hits else None
+    for i, arrays in found.items():
+        if fit and not isinstance(arrays, str):
+            place = np.float32(grid.pixel(hits[i]["wave"], loglam))
+            model, masked = jax.device_get(fit(*arrays, np.float32(hits[i]["z"]), place))
+            found[i] = Spectrum(*arrays, model, masked)
+    return [found[i] for i in range(len(hits))]
+
+
+def _read_rows(path: str, rows: dict[int, int], loglam: np.ndarray) -> dict[int, Any]:
+    """{key: row in the file} -> {key: (flux, ivar), or a sentence}. The rest of the file is let go."""
+    block = read_block(path, loglam)
+    places = {int(row): place for place, row in enumerate(block.table["row"])}
+    out: dict[int, Any] = {}
+    for key, row in rows.items():
+        place = places.get(row, 0 if len(places) == 1 else None)
+        if place is None:
+            out[key] = "This spectrum can no longer be shown: the file has changed since the search."
+        elif not block.has_data[place] or int(block.table["row"][place]) != row:
+            reason = block.table["status"][place] or "the file has changed since the search"
+            out[key] = f"This spectrum can no longer be shown: {reason}."
+        else:
+            out[key] = (block.flux[place].copy(), block.ivar[place].copy())
+    return out
+
+
+def make_fit(config: Any, loglam: np.ndarray) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """fit(flux (P,), ivar (P,), z, pixel of the line) -> (template fit (P,), lens-line mask of the scorer (P,))."""
+    basis = matched_filter.load_basis(config)
+    settings = config.search.matched_filter
+    num = len(loglam)
+
+    @jax.jit
+    def fit(flux: jax.Array, ivar: jax.Array, z: jax.Array, place: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if config.search.scorer == "matched_filter":
+            masked = matched_filter.mask_lines(z, loglam, settings.mask_pixels)
+        else:
+            masked = lens_mask(jnp.asarray(grid.wave(loglam), jnp.float32), z)
+        design = templates.make_design(basis, float(loglam[0]), num, z)
+        reached = jnp.any(design[: len(basis.vectors)] != 0, axis=0)
+        near = jnp.abs(jnp.arange(num) - place) <= LINE_HALF_WIDTH
+        model, _ = templates.fit_templates(flux, jnp.where(masked | near | ~reached, 0.0, ivar), design)
+        return jnp.where(reached, model, jnp.nan), masked
+
+    return fit

@@ -1,0 +1,235 @@
+"""The page of a search: whole, escaped, one figure a hit, and the same again."""
+
+import collections
+import html.parser
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from configs import lya
+from lensjax.physics import grid
+from lensjax.search import figures, page, report, tally
+from lensjax.search.report import write_report
+from lensjax.search.shards import COLUMNS, schema
+from lensjax.surveys.write import write_spec, write_spplate
+
+WINDOW = (4000.0, 4200.0)
+LOGLAM = grid.window(*WINDOW)
+NUM = len(LOGLAM)
+VOID = {"meta", "br", "link", "img"}
+DATE = "2018-11-01 12:00 UTC"
+
+
+class Page(html.parser.HTMLParser):
+    """Checks nesting; keeps ids, links, tags and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.links, self.labels = [], [], [], []
+        self.tags, self.text = collections.Counter(), ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags[tag] += 1
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.links += [attrs[name] for name in ("href", "xlink:href", "src") if name in attrs]
+        self.labels += [attrs.get("aria-label")] if tag == "svg" else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def config_of(**search):
+    config = lya.get_config("default")
+    config.data.window = WINDOW
+    config.search.update({"input": "spectra", **search})
+    return config.lock()
+
+
+def write_table(folder, rows):
+    """scores.parquet with the given values; the rest as of a selected galaxy without a line."""
+    usual = {"file": "", "row": 0, "survey": "BOSS", "plate": -1, "mjd": -1, "fiberid": -1, "targetid": -1}
+    usual |= {"ra": 180.0, "dec": -0.5, "z": 0.5, "zwarning": 0, "class": "GALAXY", "subclass": "", "sky": False}
+    usual |= {"selected": True, "score": 0.1, "wave": 4100.0, "snr": 3.0, "status": "ok"}
+    columns = {name: [{**usual, **row}[name] for row in rows] for name in COLUMNS}
+    pq.write_table(pa.table(columns, schema=schema({})), folder / "scores.parquet")
+    return folder / "scores.parquet"
+
+
+@pytest.fixture(scope="module")
+def spectra(tmp_path_factory):
+    """A plate of 5, and a file whose name is HTML; all with a line at 4100 A."""
+    folder = tmp_path_factory.mktemp("spectra")
+    rng = np.random.default_rng(0)
+    line = 20 * np.exp(-0.5 * ((grid.pixel(np.array(4100.0), LOGLAM) - np.arange(NUM)) / 2) ** 2)
+    flux, ivar = rng.normal(10, 1, (5, NUM)) + line, np.ones((5, NUM))
+    write_spplate(folder / "spPlate-4000-55600.fits", LOGLAM, flux, ivar, {"z": np.full(5, 0.5), "class": "GALAXY"})
+    row = {"plate": 4002, "mjd": 55600, "fiberid": 7, "z": 0.5, "class": "GALAXY"}
+    write_spec(folder / "spec-<b>&'x.fits", LOGLAM, flux[0], ivar[0], row)
+    return folder
+
+
+def rows_of(spectra):
+    """A survey: four hits (one file gone, one escaped), a sky fiber, one unselected, one unreadable, and a crowd."""
+    plate = str(spectra / "spPlate-4000-55600.fits")
+    hit = {"file": plate, "plate": 4000, "mjd": 55600, "fiberid": 3, "row": 2, "score": 0.9, "snr": 8.0}
+    return [
+        hit,
+        {**hit, "row": 4, "fiberid": 5, "snr": 9.0},
+        {"file": str(spectra / "gone.fits"), "score": 0.8, "snr": 7.0},
+        {"file": str(spectra / "spec-<b>&'x.fits"), "score": 0.99, "targetid": -1},
+        {**hit, "sky": True, "selected": False, "score": 0.97, "status": "sky fiber"},
+        {**hit, "selected": False, "status": "z is not above 0.3"},
+        {"file": "bad.fits", "selected": False, "score": np.nan, "wave": np.nan, "snr": np.nan, "status": "<empty>"},
+        *({"file": f"{i}.fits"} for i in range(20)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def written(spectra, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workdir")
+    path = write_report(config_of(), write_table(folder, rows_of(spectra)), "c0ffee", DATE)
+    assert path == folder / "report.html"
+    return path.read_text()
+
+
+def test_the_page_is_whole_and_needs_nothing_else(written):
+    parsed = Page(written)
+    assert parsed.tags["html"] == parsed.tags["body"] == parsed.tags["title"] == 1
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert all(link.startswith("#") and link[1:] in parsed.ids for link in parsed.links)
+    assert not re.search(r"https?:|@import|url\((?!#)", written)
+    assert set(re.findall(r"url\(#([^)]*)\)", written)) <= set(parsed.ids)
+    assert written.isascii()
+
+
+def test_every_hit_has_its_figure_its_link_and_its_text(written):
+    parsed = Page(written)
+    assert [i for i in parsed.ids if i.startswith("hit-")] == [f"hit-{i}" for i in (1, 2, 3, 4)]
+    assert sum(link.startswith("#hit-") for link in parsed.links) == 4
+    assert parsed.tags["svg"] == 3 + 2 * 3  # histograms; window and zoom of the spectra that are there
+    assert all(parsed.labels)
+    order = re.findall(r'href="#hit-\d">(.*?)</a>', written)
+    assert order[1:3] == ["4000-55600-0005", "4000-55600-0003"]  # equal scores: by S/N
+    assert f"z {4100 / 1215.67 - 1:.4f} if Lyα" in parsed.text
+
+
+def test_a_file_that_is_gone_costs_its_panel_and_says_so(written):
+    assert Page(written).text.count("can no longer be shown") == 1
+
+
+def test_names_are_escaped(written):
+    assert "<b>" not in written and "spec-&lt;b&gt;&amp;&#x27;x.fits" in written
+    assert "&lt;empty&gt;" in written
+
+
+def test_funnel_counts_and_reasons(written, spectra, tmp_path):
+    total = tally.tally(write_table(tmp_path, rows_of(spectra)), 0.5, 24, WINDOW)
+    assert total.funnel == {"found": 27, "readable": 26, "selected": 24, "scored": 24, "hits": 4}
+    assert total.reasons["selected"] == {"sky fiber": 1, "z is not above 0.3": 1}
+    assert total.reasons["readable"] == {"<empty>": 1}
+    assert total.scores["sky"].sum() == 1 and total.scores["selected"].sum() == 24
+    assert total.observed[1].sum() == total.rest[1].sum() == 4
+    assert "4 hits among 27 objects" in Page(written).text
+
+
+def test_a_table_read_in_pieces_gives_the_same_tally(spectra, tmp_path, monkeypatch):
+    path = write_table(tmp_path, rows_of(spectra))
+    whole = tally.tally(path, 0.05, 7, WINDOW)
+    monkeypatch.setattr(tally, "CHUNK", 3)
+    pieces = tally.tally(path, 0.05, 7, WINDOW)
+    assert whole.files == pieces.files == 25  # the plate comes a second time, behind other files
+    assert (whole.funnel, whole.reasons, whole.best) == (pieces.funnel, pieces.reasons, pieces.best)
+    for a, b in zip((*whole.observed, *whole.rest), (*pieces.observed, *pieces.rest), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_same_page_again(written, spectra, tmp_path):
+    again = write_report(config_of(), write_table(tmp_path, rows_of(spectra)), "c0ffee", DATE)
+    assert again is not None and again.read_text() == written
+
+
+def test_no_hits_is_said(tmp_path):
+    path = write_report(config_of(), write_table(tmp_path, [{"file": "a.fits"}]), "", DATE)
+    assert path is not None
+    parsed = Page(path.read_text())
+    assert "No hits: no selected object has a score above 0.5" in parsed.text
+    assert parsed.tags["svg"] == 1 and "Spectra" not in parsed.text
+
+
+def test_an_empty_table_has_a_page(tmp_path):
+    path = write_report(config_of(), write_table(tmp_path, []), "", DATE)
+    assert path is not None and "0 hits among 0 objects" in Page(path.read_text()).text
+
+
+def test_more_hits_than_shown_is_said_and_zero_removes_the_page(spectra, tmp_path):
+    table = write_table(tmp_path, rows_of(spectra))
+    path = write_report(config_of(report_hits=1), table, "", DATE)
+    assert path is not None
+    parsed = Page(path.read_text())
+    assert "The best 1 of 4" in parsed.text and sum(i.startswith("hit-") for i in parsed.ids) == 1
+    assert write_report(config_of(report_hits=0), table, "", DATE) is None
+    assert not path.exists()
+
+
+def test_the_fit_ignores_the_line(spectra):
+    """Flat continuum of 10 under a line of height 20: the fit stays at 10."""
+    hits = [{"file": str(spectra / "spPlate-4000-55600.fits"), "row": 2, "z": 0.5, "wave": 4100.0}]
+    (spectrum,) = report.read_spectra(config_of(), hits)
+    assert isinstance(spectrum, report.Spectrum)
+    np.testing.assert_allclose(spectrum.fit, 10, atol=1.5)
+    assert spectrum.flux.max() > 25
+
+
+def test_a_row_that_left_its_file_is_a_sentence(spectra):
+    hits = [{"file": str(spectra / "spPlate-4000-55600.fits"), "row": 99, "z": 0.5, "wave": 4100.0}]
+    (said,) = report.read_spectra(config_of(), hits)
+    assert isinstance(said, str) and "changed since the search" in said
+
+
+def test_running_mean_is_the_weighted_one():
+    rng = np.random.default_rng(1)
+    flux, ivar = rng.normal(size=40), rng.uniform(0.5, 2, 40)
+    flux[:10] = ivar[:10] = 0
+    mean, error = figures.smooth(flux, ivar)
+    for i in (12, 20, 30):
+        near = slice(i - 2, i + 3)
+        assert mean[i] == pytest.approx(np.average(flux[near], weights=ivar[near]))
+        assert error[i] == pytest.approx(ivar[near].sum() ** -0.5)
+    assert np.isnan(mean[:8]).all() and np.isnan(error[:8]).all() and np.isfinite(mean[8:]).all()
+
+
+def test_limits_hold_the_line_and_not_a_spike():
+    flux, fit, line = np.zeros(1000), np.zeros(1000), np.zeros(1000, bool)
+    flux[100], flux[500], line[500] = 1e4, 30.0, True
+    low, high = figures.limits(flux, fit, line)
+    assert low < 0 and 30 < high < 50
+    assert figures.limits(flux * np.nan, fit * np.nan, line) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"plate": 266, "mjd": 51602, "fiberid": 4, "targetid": -1}, "266-51602-0004"),
+        ({"plate": -1, "targetid": 39627}, "39627"),
+        ({"plate": -1, "targetid": -1, "file": "a/b.fits", "row": 3}, "b.fits, row 3"),
+    ],
+)
+def test_object_names(row, name):
+    assert page.object_name(row) == name
