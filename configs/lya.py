@@ -22,7 +22,7 @@ def get_config(variant: str = "default") -> config_dict.ConfigDict:
 
 
 def default() -> config_dict.ConfigDict:
-    """Template residual, errors, masks and filter S/N in; 2.8 million fresh mocks."""
+    """Template residual, errors, masks and filter S/N in; 1.8 million fresh mocks."""
     config = common.common()
     config.system = "lya"
     config.variant = "default"
@@ -47,6 +47,7 @@ def default() -> config_dict.ConfigDict:
     config.sim.snr_range = (3.0, 20.0)
     config.sim.oii_fraction = 0.0  # of the lines: background [OII] emitters instead of Lyman-alpha
     config.sim.dirt = 1.0  # 0 clean; 1 as dirty as real data: spikes, airglow, wrong errors, misfit
+    config.sim.clean_fraction = 0.5  # of the objects have no dirt; the rest uniformly between none and config.sim.dirt
 
     config.model = config_dict.ConfigDict()
     config.model.name = "resnet1d"
@@ -78,7 +79,7 @@ def default() -> config_dict.ConfigDict:
     config.select.drop_subclasses = ("STARFORMING", "BROADLINE", "AGN")  # looked for as substrings
     config.select.drop_starburst = True
     config.select.clean_redshift = True  # ZWARNING 0 only
-    config.train.update(dict(steps=22_000, eval_every=2_000, checkpoint_every=1_000))
+    config.train.update(dict(steps=14_000, eval_every=2_000, checkpoint_every=1_000))
     return config
 
 

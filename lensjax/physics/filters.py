@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import special
 
 
 def gaussian_kernel(sigma: float, taps: int) -> np.ndarray:
@@ -22,6 +23,19 @@ def gaussian_kernel(sigma: float, taps: int) -> np.ndarray:
         raise ValueError(f"a kernel needs an odd number of taps and sigma > 0, not taps={taps}, sigma={sigma}")
     x = np.arange(taps) - taps // 2
     kernel = np.exp(-0.5 * (x / sigma) ** 2)
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def line_kernel(omega: float, alpha: float) -> np.ndarray:
+    """Skew normal of scale `omega` pixels and shape `alpha`, of unit sum, its mean on the middle tap.
+
+    Returns (taps,) float32, long enough for 2.6 standard deviations each way; alpha = 0 is a Gaussian.
+    """
+    delta = alpha / np.hypot(1.0, alpha)
+    mean, variance = omega * delta * np.sqrt(2 / np.pi), omega**2 * (1 - 2 * delta**2 / np.pi)
+    half = int(2.6 * np.sqrt(variance))
+    x = (np.arange(-half, half + 1) + mean) / omega
+    kernel = np.exp(-0.5 * x**2) * special.ndtr(alpha * x)
     return (kernel / kernel.sum()).astype(np.float32)
 
 

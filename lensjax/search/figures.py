@@ -48,14 +48,16 @@ def inline_svg(draw: Any, name: str, alt: str, size: tuple[float, float], **argu
     stream = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=size)
-        draw(figure.add_axes(_inside(size)), **arguments)
+        axis = figure.add_axes(_inside(size))
+        draw(axis, **arguments)
+        axis.yaxis.set_label_coords(0.16 / size[0], 0.5, transform=figure.transFigure)
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return shrink(stream.getvalue(), name, alt)
 
 
 def _inside(size: tuple[float, float]) -> tuple[float, float, float, float]:
     """Left, bottom, width, height of the axes, as fractions: fixed margins, as a layout engine draws all twice."""
-    left, right, bottom, top = 0.56, 0.12, 0.48, 0.06  # inches
+    left, right, bottom, top = 0.66, 0.22, 0.48, 0.08  # inches
     width, height = size
     return left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height
 

@@ -33,9 +33,10 @@ font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 h1{font-size:1.6rem;margin:.3rem 0}h2{font-size:1.2rem;margin:2.2rem 0 .5rem;border-bottom:1px solid var(--mask)}
 h3{font-size:1.05rem;margin:0}p{margin:.4rem 0}a{color:var(--line)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:.15rem .7rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--mask)}
+th,td{padding:.15rem .7rem;text-align:left;vertical-align:top;border-top:1px solid var(--mask)}
 th{font-weight:600;white-space:nowrap}.n{text-align:right;white-space:nowrap}
-.why td{border-bottom:0;font-size:.88rem;opacity:.85;padding-top:0}.why td:first-child{padding-left:1.8rem}
+.hits td{white-space:nowrap}
+.why td{border-top:0;font-size:.88rem;opacity:.85;padding-top:0}.why td:first-child{padding-left:1.8rem}
 .break{overflow-wrap:anywhere}svg{display:block;width:100%;height:auto}
 figure{margin:1.4rem 0;break-inside:avoid}figcaption{font-size:.9rem;overflow-wrap:anywhere;margin-bottom:.3rem}
 .pair{display:flex;flex-wrap:wrap;gap:.4rem}.wide{flex:3 1 34rem;min-width:0;overflow-x:auto}
@@ -44,7 +45,9 @@ figure{margin:1.4rem 0;break-inside:avoid}figcaption{font-size:.9rem;overflow-wr
 .key i{display:inline-block;width:1.1em;height:.65em;margin-right:.4em}
 .half{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1rem}
 .half figure{margin:.4rem 0}
-.one svg{max-width:44rem}.gone{border-left:3px solid var(--fit);padding-left:.7rem}
+.one{overflow-x:auto}.one svg{min-width:28rem;max-width:44rem}
+.gone{border-left:3px solid var(--fit);padding-left:.7rem}
+@media(max-width:40rem){th,td{padding:.15rem .4rem;font-size:.9rem}}
 @media print{body{max-width:none;font-size:11pt}.wide svg{min-width:0}.pair{flex-wrap:nowrap}}
 """
 
@@ -160,7 +163,7 @@ def hit_table(total: Tally, threshold: float) -> str:
         rows.append(f'<tr><td class="n">{i}</td><td>{link}</td>{cells}</tr>')
     shown = len(total.best)
     note = f"<p>The best {shown} of {hits:,}; the others are in the table.</p>" if shown < hits else ""
-    return f'{note}<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+    return f'{note}<div class="scroll"><table class="hits"><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
 def _numbers(row: dict[str, Any]) -> list[tuple[float, int]]:

@@ -84,8 +84,9 @@ def read_spectra(config: Any, hits: list[dict[str, Any]]) -> list[Spectrum | str
     for i, arrays in found.items():
         if fit and not isinstance(arrays, str):
             place = np.float32(grid.pixel(hits[i]["wave"], loglam))
-            model, masked = jax.device_get(fit(*arrays, np.float32(hits[i]["z"]), place))
-            found[i] = Spectrum(*arrays, model, masked)
+            flux, ivar = arrays
+            model, masked = jax.device_get(fit(flux, ivar, np.float32(hits[i]["z"]), place))
+            found[i] = Spectrum(flux, ivar, model, masked)
     return [found[i] for i in range(len(hits))]
 
 

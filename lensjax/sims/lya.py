@@ -27,7 +27,7 @@ from lensjax.sims import continua, noise
 PAPER_PEAK, PAPER_PEAK_SCALE = 1.5, 2.0  # 1e-17 erg/s/cm2/A
 MASK_HALF_WIDTH = 10  # pixels around a line of the lens that no method looks at
 Z_ERROR = 1e-4  # of the lens redshift over 1 + z: 30 km/s
-LOST_RATE, LOST_BRIGHTNESS = 0.1, 8.0  # objects at a wrong redshift, up to 8 times as bright: stars among galaxies
+LOST_RATE, LOST_BRIGHTNESS = 0.2, 15.0  # objects at a wrong redshift, up to 15 times as bright: stars among galaxies
 EDGE = 8  # pixels at either end of the window that hold no line centre
 FLUX_LAW = (6.3, 13.5, 46.0)  # 1e-17 erg/s/cm2, 5/50/95 %
 SIGMA_LAW = (110.0, 170.0, 297.0)  # km/s
@@ -54,16 +54,17 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
     basis = continua.make_continua(library, loglam, tuple(sim.redshift), sim.num_eigenvectors)
 
     def simulate(key: jax.Array) -> dict[str, jax.Array]:
-        keys = jax.random.split(key, 10)
+        keys = jax.random.split(key, 11)
         u = jax.random.uniform(keys[0], (8,), minval=1e-6)
-        dirt = sim.dirt * jnp.maximum(1.25 * u[0] - 0.25, 0.0)  # uniform, one object in five perfectly clean
+        dirt = sim.dirt * jnp.maximum(u[0] - sim.clean_fraction, 0.0) / (1 - sim.clean_fraction)
         row, z = continua.snap(basis, _redshift(u[1:4], sim.redshift))
         lost = u[6] < LOST_RATE * dirt
         brightness = _brightness(u[4]) * jnp.where(lost, LOST_BRIGHTNESS ** u[7], 1.0)
         continuum = brightness * continua.draw_continuum(keys[1], basis, row, len(loglam))
         wrong = sim.redshift[0] + (sim.redshift[1] - sim.redshift[0]) * u[5]
         z = jnp.where(lost, wrong, z + dirt * Z_ERROR * (1 + z) * ndtri(u[5]))
-        galaxy = _observe(keys[2:9], instrument, continuum, z, dirt)
+        star = jnp.where(lost, noise.draw_stellar_lines(keys[10], instrument), 1.0) if sim.dirt else 1.0
+        galaxy = _observe(keys[2:9], instrument, continuum * star, z, dirt, correlated=sim.dirt > 0)
         line = _draw_line(keys[9], sim, instrument, galaxy, z)
         flux = jnp.where(galaxy["ivar"] > 0, galaxy["flux"] + line.pop("model"), 0.0)
         return {**galaxy, "flux": flux, "z": z, "wdisp": instrument.lsf, **line}
@@ -87,7 +88,7 @@ def _brightness(u: jax.Array) -> jax.Array:
     return 0.55 * jnp.exp(0.7 * jnp.clip(ndtri(u), -3.0, 3.0))
 
 
-def _observe(keys, instrument, continuum, z, dirt) -> dict[str, jax.Array]:
+def _observe(keys, instrument, continuum, z, dirt, correlated) -> dict[str, jax.Array]:
     """The galaxy as the pipeline gives it, without a background line: flux, ivar; truth continuum, sigma, artefact."""
     km, ke, kn, kr, ks, ka, kb = keys
     setting = noise.Dirt()
@@ -99,7 +100,7 @@ def _observe(keys, instrument, continuum, z, dirt) -> dict[str, jax.Array]:
         + noise.draw_spikes(ks, sigma, setting, dirt)
         + noise.draw_airglow(ka, instrument, sigma, setting, dirt)
     )
-    flux = continuum + artefact + noise.draw_noise(kn, sigma, dirt)
+    flux = continuum + artefact + noise.draw_noise(kn, sigma, correlated)
     ivar = jnp.where(good, reported**-2.0, 0.0)
     return {"flux": flux, "ivar": ivar, "continuum": continuum, "sigma": sigma, "artefact": artefact}
 

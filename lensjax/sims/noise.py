@@ -4,7 +4,7 @@ Each makes one draw from its key, of all the numbers it needs: a call of the gen
 everything that is done with its numbers.
 
 The numbers were measured on public BOSS spectra (DR12-DR16) of galaxies at z > 0.3: median error by wavelength,
-spread between objects, line-spread function, and the lag correlation of the pulls (+0.15, -0.11 at 1, 2 pixels).
+spread between objects, line-spread function, and the lag correlation of the pulls (+0.16, -0.13, +0.05 at 1-3 pixels).
 """
 
 from typing import NamedTuple
@@ -22,8 +22,9 @@ ERROR_SPREAD = 0.30  # standard deviation of ln(error) between objects: a factor
 ERROR_TILT = 0.10  # of ln(error) from the blue to the red end
 SKY_LEVEL = 4.0  # subtracted sky, same unit: sets how much a bright galaxy adds to the noise
 LSF_WAVE, LSF_PIXELS = (3900.0, 4300.0, 4900.0), (1.25, 1.08, 0.95)  # sigma of the line-spread function
-HG_4359 = 4.3  # strongest airglow line in units of the sky continuum
-MOVING_AVERAGE = (0.175, -0.115)  # of white noise, gives the autocorrelation +0.15, -0.11
+HG_4359 = 2.5  # noise variance of the strongest airglow line in units of the sky continuum's
+MOVING_AVERAGE = (0.208, -0.153, 0.056)  # of white noise, gives the autocorrelation
+ERROR_RIPPLE = 0.02  # pixel-to-pixel structure of ln(error)
 
 
 class Dirt(NamedTuple):
@@ -45,6 +46,7 @@ class Instrument(NamedTuple):
     lsf: jax.Array
     airglow: jax.Array  # (P,) sky emission in lines, in units of the sky continuum
     residuals: jax.Array  # (2 A, P) peak and dipole of each airglow line, scaled by the root of its strength
+    stellar_pixels: jax.Array  # (S,) where the lines of a star at rest fall
     ripple: jax.Array  # (R, P) smooth bumps that add to a calibration ripple of unit variance
 
 
@@ -60,33 +62,35 @@ def make_instrument(loglam: np.ndarray) -> Instrument:
     error = np.exp(np.interp(wave, ERROR_WAVE, np.log(ERROR)))
     knots = np.exp(-0.5 * ((np.arange(len(wave)) - np.arange(0, len(wave) + 1, 40)[:, None]) / 30) ** 2)
     ripple = knots / np.sqrt((knots**2).sum(0))
-    fields = (wave, error, lsf, airglow, np.concatenate([bumps, bumps * x]), ripple)
+    stellar = grid.pixel(np.array(lines.STELLAR), loglam)
+    fields = (wave, error, lsf, airglow, np.concatenate([bumps, bumps * x]), stellar, ripple)
     return Instrument(*(jnp.asarray(field, jnp.float32) for field in fields))
 
 
 def draw_error(key: jax.Array, instrument: Instrument, continuum: jax.Array) -> jax.Array:
-    """True noise standard deviation (P,): the median curve, this object's depth and tilt, sky lines, object photons."""
-    depth, tilt = jax.random.normal(key, (2,)) * jnp.array([ERROR_SPREAD, ERROR_TILT])
-    ramp = jnp.linspace(-1.0, 1.0, instrument.wave.shape[0])
+    """True noise standard deviation (P,): the median curve, this object's depth, tilt and ripple, sky lines, photons."""
+    pixels = instrument.wave.shape[0]
+    white = jax.random.normal(key, (pixels + 2,))
+    ripple = ERROR_RIPPLE * (white[:pixels] - jnp.maximum(-white[:pixels] - 2.0, 0.0) * 3)  # with dips
+    shape = ERROR_SPREAD * white[-1] + ERROR_TILT * white[-2] * jnp.linspace(-1.0, 1.0, pixels) + ripple
     photons = 1 + 0.7 * jnp.maximum(continuum, 0) / SKY_LEVEL + instrument.airglow
-    return instrument.error * jnp.exp(depth + tilt * ramp) * jnp.sqrt(photons)
+    return instrument.error * jnp.exp(shape) * jnp.sqrt(photons)
 
 
-def draw_noise(key: jax.Array, error: jax.Array, dirt: jax.Array) -> jax.Array:
-    """Gaussian noise (P,) of standard deviation `error` (P,), with the pipeline's lag correlation scaled by `dirt`."""
-    white = jax.random.normal(key, (error.shape[0] + 2,))
-    first, second = dirt * MOVING_AVERAGE[0], dirt * MOVING_AVERAGE[1]
-    smooth = white[2:] + first * white[1:-1] + second * white[:-2]
-    return error * smooth / jnp.sqrt(1 + first**2 + second**2)
+def draw_noise(key: jax.Array, error: jax.Array, correlated: bool) -> jax.Array:
+    """Gaussian noise (P,) of standard deviation `error` (P,), white or with the pipeline's lag correlation."""
+    if not correlated:
+        return error * jax.random.normal(key, error.shape)
+    taps = (1.0, *MOVING_AVERAGE)
+    white = jax.random.normal(key, (error.shape[0] + len(taps) - 1,))
+    smooth = sum(tap * white[i : i + error.shape[0]] for i, tap in enumerate(taps))
+    return error * smooth / np.float32(np.linalg.norm(taps))
 
 
 def draw_reported_error(key: jax.Array, error: jax.Array, setting: Dirt, dirt: jax.Array) -> jax.Array:
-    """The error (P,) that the pipeline writes: wrong by a factor, a tilt, and a few per cent a pixel."""
-    white = jax.random.normal(key, (error.shape[0] + 2,))
-    factor = (2 * jax.scipy.special.ndtr(white[-1]) - 1) * np.log(setting.error_factor)
-    tilt = 0.05 * white[-2] * jnp.linspace(-1.0, 1.0, error.shape[0])
-    ripple = 0.03 * white[:-2]
-    return error * jnp.exp(dirt * (factor + tilt + ripple))
+    """The error (P,) that the pipeline writes: wrong by a factor and a tilt."""
+    factor, tilt = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0) * jnp.array([np.log(setting.error_factor), 0.1])
+    return error * jnp.exp(dirt * (factor + tilt * jnp.linspace(-1.0, 1.0, error.shape[0])))
 
 
 def draw_spikes(key: jax.Array, error: jax.Array, setting: Dirt, dirt: jax.Array) -> jax.Array:
@@ -118,6 +122,15 @@ def draw_misfit(key: jax.Array, instrument: Instrument, z: jax.Array, setting: D
     bumps = height[:, None] * jnp.exp(-0.5 * ((x - place[:, None]) / 4.0) ** 2)
     inside = jnp.where(x < 0, pixels, x)  # a negative index would wrap; one past the end is dropped
     return dirt * ripple.at[inside].add(bumps, mode="drop")
+
+
+def draw_stellar_lines(key: jax.Array, instrument: Instrument) -> jax.Array:
+    """Transmission (P,) of the absorption lines of a star at rest: hydrogen, calcium and iron, deeper than any galaxy's."""
+    place = instrument.stellar_pixels
+    u = jax.random.uniform(key, (place.shape[0] + 2,))
+    depth = 0.7 * u[-1] * (0.2 + 0.8 * u[:-2])
+    x = jnp.arange(instrument.wave.shape[0], dtype=jnp.float32) - place[:, None]
+    return 1 - (depth[:, None] * jnp.exp(-0.5 * (x / (1.5 + 5.0 * u[-2])) ** 2)).max(0)
 
 
 def draw_mask(key: jax.Array, num_pixels: int) -> jax.Array:

@@ -19,14 +19,17 @@ from lensjax.sims import continua
 from lensjax.sims.lya import lens_mask
 
 NUM_TEMPLATES = 4
-FILTER_SIGMAS = (1.2, 1.9, 3.0, 4.5)  # pixels: lines of 60-300 km/s seen through the line-spread function
+# Scale (pixels) and shape of the filters' profiles: lines of 60-300 km/s seen through the line-spread function,
+# symmetric or with the sharp blue edge and red tail of Lyman-alpha.
+FILTERS = ((1.4, 0.0), (1.9, 0.0), (2.6, 0.0), (3.8, 0.0), (2.6, 2.5), (4.0, 2.5))
+PRIOR = (0.20, 0.30, 0.15, 0.05, 0.20, 0.10)  # how often each fits best, roughly
 CLIP = 20.0  # pulls and S/N beyond this tell nothing new
 ERROR_SCALE = 0.5  # 1e-17 erg/s/cm2/A, typical
 
 CHANNELS = {
     "flux": 1,  # as it is: the paper's only input
     "residual": 1,  # (flux - templates) / error, errors rescaled to the object's own scatter
-    "snr": len(FILTER_SIGMAS),  # matched-filter S/N of the residual at several widths
+    "snr": len(FILTERS),  # matched-filter S/N of the residual for several profiles
     "log_error": 1,
     "mask": 1,  # 1 where the pixel is good and off the lens galaxy's lines
     "continuum": 1,  # log of the galaxy's S/N per pixel: where templates can fail visibly
@@ -90,21 +93,31 @@ def _features(example, constants, loglam, names) -> dict[str, jax.Array]:
         "veto": _veto(example["z"], loglam)[None],
     }
     x = jnp.concatenate([channels[name] for name in names]).T
-    return {"x": x, "snr": jnp.where(mask, snr.max(0), 0.0), "mask": mask}
+    return {"x": x, "snr": jnp.where(mask, marginal_snr(snr), 0.0), "mask": mask}
+
+
+def marginal_snr(snr: jax.Array) -> jax.Array:
+    """S/N (P,) of a line of unknown shape: exp(S^2 / 2) is the mean of exp(snr_k^2 / 2) over the filters (K, P)."""
+    half_square = 0.5 * jnp.maximum(snr, 0.0) ** 2 + jnp.log(jnp.array(PRIOR))[:, None]
+    return jnp.sqrt(2 * jnp.maximum(jax.nn.logsumexp(half_square, axis=0), 1e-6))
 
 
 def _scatter(pull: jax.Array, mask: jax.Array) -> jax.Array:
-    """Half the central 68 % of the pulls (P,), which lines and spikes do not move: 1 if the errors are right; scalar."""
+    """Factor by which the stated errors are too small: half the central 68 % of the pulls (P,); scalar.
+
+    Lines and spikes do not move it. Its own error is 3 %, which would cost as much S/N as any other step, so departures
+    from 1 within that are shrunk towards 1.
+    """
     width = robust.quantile(pull, mask, 0.8413) - robust.quantile(pull, mask, 0.1587)
-    return jnp.clip(0.5 * width, 0.3, 10.0)
+    log_scale = jnp.log(jnp.clip(0.5 * width, 0.3, 10.0))
+    return jnp.exp(log_scale * (1 - jnp.exp(-((log_scale / 0.06) ** 2))))
 
 
 def filter_bank(pull: jax.Array, ivar: jax.Array) -> jax.Array:
-    """Matched-filter S/N (K, P) of Gaussians of `FILTER_SIGMAS` pixels; `pull` (P,) is residual over error."""
+    """Matched-filter S/N (K, P) for the profiles of `FILTERS`; `pull` (P,) is residual over error."""
     root = jnp.sqrt(ivar)
     residual = jnp.where(root > 0, pull / jnp.where(root > 0, root, 1.0), 0.0)
-    kernels = [filters.gaussian_kernel(sigma, 2 * int(2.6 * sigma) + 1) for sigma in FILTER_SIGMAS]
-    return jnp.stack([filters.matched_filter(residual, ivar, kernel)[1] for kernel in kernels])
+    return jnp.stack([filters.matched_filter(residual, ivar, filters.line_kernel(*shape))[1] for shape in FILTERS])
 
 
 def _veto(z: jax.Array, loglam: np.ndarray) -> jax.Array:
