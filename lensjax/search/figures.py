@@ -22,6 +22,7 @@ COLOURS = {
 INK, FLUX, BAND, FIT, LINE, MASK, SKY = (light for light, _ in COLOURS.values())
 SMOOTH = 5  # pixels averaged in the panel of the whole window
 ZOOM = 40  # pixels each way around the line
+FAR_DECIMALS = re.compile(r"\d+\.\d{2,}")
 STYLE = {
     "svg.fonttype": "none",  # text stays text
     "path.simplify_threshold": 0.3,  # of a 72nd of an inch
@@ -46,7 +47,8 @@ def inline_svg(draw: Any, name: str, alt: str, size: tuple[float, float], **argu
     from matplotlib.figure import Figure
 
     stream = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+    style: dict[Any, Any] = {**STYLE, "svg.hashsalt": name}
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=size)
         axis = figure.add_axes(_inside(size))
         draw(axis, **arguments)
@@ -66,7 +68,7 @@ def shrink(svg: str, name: str, alt: str) -> str:
     """The <svg> element of a Matplotlib file without what a page does not need: metadata, far decimals, font lists."""
     body = svg[svg.index("<svg") :].partition(">")[2]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
-    body = re.sub(r"\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", body)
+    body = re.sub(r"<[^>]*>", lambda tag: FAR_DECIMALS.sub(_one_decimal, tag[0]), body)  # numbers to read stay whole
     body = re.sub(r"(?<=px )'DejaVu Sans'[^;\"]*", "sans-serif", body)
     body = re.sub(r' id="(?![mpc][0-9a-f]{10})[^"]*"', "", body)
     body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", body)
@@ -76,6 +78,10 @@ def shrink(svg: str, name: str, alt: str) -> str:
     box = re.search(r'viewBox="[^"]*"', svg)
     assert box
     return f'<svg role="img" aria-label="{alt}" {box[0]}>{body.strip()}'
+
+
+def _one_decimal(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.1f}"
 
 
 def draw_counts(
@@ -89,7 +95,7 @@ def draw_counts(
     cut: float | None = None,
 ) -> None:
     """Histograms {legend: (B,) counts} over edges (B + 1,); wavelengths to mind as dashes along the top."""
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
     for (name, values), colour, fill in zip(counts.items(), (LINE, FIT), (True, False), strict=False):
         axis.stairs(values, edges, color=colour, fill=fill, alpha=0.6 if fill else 1, linewidth=1.6, label=name)
@@ -98,13 +104,16 @@ def draw_counts(
     if cut is not None:
         axis.axvline(cut, color=INK, linestyle=":", linewidth=1)
     axis.set(xlabel=label, ylabel=unit, xlim=(edges[0], edges[-1]))
+    highest = max(values.max() for values in counts.values())
     if log:
-        axis.set(yscale="log", ylim=(0.7, None))
+        axis.set(yscale="log", ylim=(0.7, max(2 * highest, 20)))
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axis.set_ylim(0, max(1.25 * max(values.max() for values in counts.values()), 1))
+        axis.set_ylim(0, max(1.25 * highest, 1))
         axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     if len(counts) > 1:
-        axis.legend(frameon=False, fontsize=9)
+        axis.legend(frameon=False, fontsize=9, loc="upper center")
 
 
 def smooth(flux: np.ndarray, ivar: np.ndarray, pixels: int = SMOOTH) -> tuple[np.ndarray, np.ndarray]:

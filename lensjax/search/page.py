@@ -36,7 +36,8 @@ h3{font-size:1.05rem;margin:0}p{margin:.4rem 0}a{color:var(--line)}
 th,td{padding:.15rem .7rem;text-align:left;vertical-align:top;border-top:1px solid var(--mask)}
 th{font-weight:600;white-space:nowrap}.n{text-align:right;white-space:nowrap}
 .hits td{white-space:nowrap}
-.why td{border-top:0;font-size:.88rem;opacity:.85;padding-top:0}.why td:first-child{padding-left:1.8rem}
+.why td{border-top:0;font-size:.88rem;opacity:.85;padding-top:0}
+.why td:first-child{white-space:nowrap;padding-left:1.4rem}
 .break{overflow-wrap:anywhere}svg{display:block;width:100%;height:auto}
 figure{margin:1.4rem 0;break-inside:avoid}figcaption{font-size:.9rem;overflow-wrap:anywhere;margin-bottom:.3rem}
 .pair{display:flex;flex-wrap:wrap;gap:.4rem}.wide{flex:3 1 34rem;min-width:0;overflow-x:auto}

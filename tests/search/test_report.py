@@ -215,6 +215,18 @@ def test_running_mean_is_the_weighted_one():
     assert np.isnan(mean[:8]).all() and np.isnan(error[:8]).all() and np.isfinite(mean[8:]).all()
 
 
+def test_svg_loses_decimals_in_its_paths_and_none_in_its_text():
+    def draw(axis):
+        axis.plot([0, 1 / 3, 1], [0, 1 / 7, 1])
+        axis.set_yticks([0.25, 0.375])
+
+    svg = figures.inline_svg(draw, "a", "text", (3, 2))
+    assert svg == figures.inline_svg(draw, "a", "text", (3, 2))
+    assert ">0.250<" in svg and ">0.375<" in svg
+    assert not re.search(r'd="[^"]*\d\.\d\d', svg)
+    assert figures.INK not in svg and "var(--ink)" in svg
+
+
 def test_limits_hold_the_line_and_not_a_spike():
     flux, fit, line = np.zeros(1000), np.zeros(1000), np.zeros(1000, bool)
     flux[100], flux[500], line[500] = 1e4, 30.0, True
