@@ -49,7 +49,8 @@ figure{margin:1.4rem 0;break-inside:avoid}figcaption{font-size:.9rem;overflow-wr
 .one{overflow-x:auto}.one svg{min-width:28rem;max-width:44rem}
 .gone{border-left:3px solid var(--fit);padding-left:.7rem}
 @media(max-width:40rem){th,td{padding:.15rem .4rem;font-size:.9rem}}
-@media print{body{max-width:none;font-size:11pt}.wide svg{min-width:0}.pair{flex-wrap:nowrap}}
+@media print{body{max-width:none;font-size:11pt}.half{grid-template-columns:1fr 1fr}.key i{print-color-adjust:exact}
+.wide svg{min-width:0}.pair{flex-wrap:nowrap}}
 """
 
 
