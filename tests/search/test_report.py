@@ -188,11 +188,13 @@ def test_more_hits_than_shown_is_said_and_zero_removes_the_page(spectra, tmp_pat
     assert not path.exists()
 
 
-def test_the_fit_ignores_the_line(spectra):
-    """Flat continuum of 10 under a line of height 20: the fit stays at 10."""
+@pytest.mark.parametrize("scorer", ["network", "matched_filter"])
+def test_the_fit_ignores_the_line(spectra, scorer):
+    """Flat continuum of 10 under a line of height 20: the fit stays at 10. Each scorer masks its own lines."""
     hits = [{"file": str(spectra / "spPlate-4000-55600.fits"), "row": 2, "z": 0.5, "wave": 4100.0}]
-    (spectrum,) = report.read_spectra(config_of(), hits)
+    (spectrum,) = report.read_spectra(config_of(scorer=scorer), hits)
     assert isinstance(spectrum, report.Spectrum)
+    assert spectrum.masked.any() == (scorer == "matched_filter")  # 4038.6 A is a line of its sky
     np.testing.assert_allclose(spectrum.fit, 10, atol=1.5)
     assert spectrum.flux.max() > 25
 
