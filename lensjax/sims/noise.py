@@ -129,7 +129,7 @@ def draw_stellar_lines(key: jax.Array, instrument: Instrument) -> jax.Array:
     place = instrument.stellar_pixels
     u = jax.random.uniform(key, (place.shape[0] + 2,))
     depth = 0.7 * u[-1] * (0.2 + 0.8 * u[:-2])
-    x = jnp.arange(instrument.wave.shape[0], dtype=jnp.float32) - place[:, None]
+    x = jnp.arange(instrument.wave.shape[0], dtype=jnp.float32)[None] - place[:, None]
     return 1 - (depth[:, None] * jnp.exp(-0.5 * (x / (1.5 + 5.0 * u[-2])) ** 2)).max(0)
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from scipy import ndimage
 
 from lensjax.physics import filters
@@ -47,3 +48,13 @@ def test_snr_of_pure_noise_has_unit_variance_and_masked_pixels_do_not_count():
     assert float(jnp.std(snr[:, :90])) == pytest.approx(1.0, abs=0.02)
     assert np.all(np.asarray(snr[:, 107:123]) == 0) and np.all(np.asarray(amplitude[:, 107:123]) == 0)
     assert np.all(np.isfinite(snr))
+
+
+def test_line_kernel_is_a_skew_normal_about_its_mean():
+    for omega, alpha in ((1.9, 0.0), (4.0, 2.5)):
+        kernel = filters.line_kernel(omega, alpha).astype(float)
+        x = np.arange(len(kernel)) - len(kernel) // 2
+        law = scipy.stats.skewnorm(alpha, scale=omega)
+        expected = law.pdf(x + law.mean())
+        np.testing.assert_allclose(kernel, expected / expected.sum(), atol=1e-6)
+        assert (kernel * x).sum() == pytest.approx(0, abs=0.08 * omega)
