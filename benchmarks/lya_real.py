@@ -280,7 +280,8 @@ def print_spectra(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Prints the maximum P of each sample and the hits; returns the maxima."""
     maxima = {}
     for name in (*CONTROL, "quasar"):
-        members = [record for record in records if record["sample"] == name]
+        distinct = {record["file"]: record for record in records}  # one sky fiber lies in two folders
+        members = [record for record in distinct.values() if record["sample"] == name]
         if members:
             best = max(members, key=lambda record: record["logit"])
             hits = sum(record["score"] > 0.5 for record in members)
@@ -289,7 +290,7 @@ def print_spectra(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
                 f"{name:17s} {len(members):3d} spectra, {hits} above 0.5, highest P {best['score']:.4f} {best['file']}"
             )
     for record in sorted(records, key=lambda record: -record["logit"]):
-        if record["score"] > 0.1:
+        if record["score"] > 0.25:
             print("  " + "  ".join(f"{key}={value}" for key, value in record.items() if value != ""))
     return maxima
 
