@@ -283,7 +283,7 @@ def draw(loglam: np.ndarray, spectra: list[Sample], titles: list[str], path: pat
         error = np.where(seen, np.where(seen, one["ivar"], 1) ** -0.5, np.nan)
         axis.plot(wave, error, color="#D55E00", linewidth=0.6)
         axis.set(xlim=(3800, 5000), ylim=(-0.6 * top, 1.25 * top))
-        axis.text(0.01, 0.97, title, transform=axis.transAxes, fontsize=8, va="top", backgroundcolor="#ffffffc0")
+        axis.set_title(title, fontsize=8, loc="left", pad=2)
     figure.supxlabel("vacuum wavelength (Å)", fontsize=9)
     figure.supylabel("flux (10⁻¹⁷ erg/s/cm²/Å)", fontsize=9)
     save_small(figure, path)

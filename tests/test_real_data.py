@@ -15,7 +15,10 @@ from lensjax.surveys import find_files, read_block, select
 
 FOLDERS = ("boss_galaxies", "boss_sky", "boss_stars", "sdss_legacy", "desi")
 # Emission lines of the object itself: real, if not what the search is for. File -> vacuum wavelength, Angstrom.
-REAL_LINES = {"spec-2356-53786-0499.fits": 4524.9}  # Hgamma of a starburst galaxy at z = 0.042
+REAL_LINES = {  # Hgamma, of a starburst galaxy at z = 0.042 and of a star-forming one at z = 0.126
+    "spec-2356-53786-0499.fits": 4524.9,
+    "spec-1997-53442-0041.fits": 4890.2,
+}
 
 
 @pytest.fixture(scope="module")
