@@ -47,6 +47,15 @@ def search(config: Any, workdir: pathlib.Path) -> None:
     search(config, workdir)
 
 
+def release(config: Any, workdir: pathlib.Path) -> None:
+    """Write the best checkpoint as one small file, workdir/weights.npz, that search and numpy alone can open."""
+    from lensjax.core.checkpoint import restore_for_inference, save_weights
+
+    trained, params, model_state = restore_for_inference(workdir)
+    del config  # the weights carry the config that they were trained with
+    print(save_weights(workdir, params, model_state, trained))
+
+
 def fetch(config: Any, workdir: pathlib.Path) -> None:
     """Download public spectra into workdir/spectra."""
     from lensjax.surveys.fetch import fetch
@@ -60,6 +69,7 @@ MODES: dict[str, Callable[[Any, pathlib.Path], None]] = {
     "evaluate": evaluate,
     "mock": mock,
     "search": search,
+    "release": release,
     "fetch": fetch,
 }
 

@@ -274,15 +274,16 @@ def load_weights(path: str | os.PathLike, abstract: Weights | None = None) -> We
     tree = traverse_util.unflatten_dict(flat, sep="/")
     weights = tree.get("params", {}), tree.get("model_state", {})
     if abstract is not None:
-        _check_same(weights, abstract, str(path))
+        check_same(weights, abstract, str(path))
     return weights
 
 
-def _check_same(found: Weights, expected: Weights, where: str) -> None:
+def check_same(found: Weights, expected: Weights, where: str) -> None:
+    """UserError that names the first array of (params, model_state) `found` in `where` that the model does not expect."""
     have, want = ({name: tuple(x.shape) for name, x in _flat(weights).items()} for weights in (found, expected))
     for name in sorted(have.keys() | want.keys()):
         if have.get(name) != want.get(name):
             raise UserError(
                 f"{where} is of another model: {name} has shape {have.get(name)} there and {want.get(name)} in "
-                "this config; use the config stored with the weights."
+                "this version's model: use the config and the version of lensjax that wrote it."
             )

@@ -85,6 +85,8 @@ def network(config: Any, workdir: str | pathlib.Path, task: Task | None = None) 
         from lensjax.tasks import make_task
 
         task = make_task(config)
+        expected = jax.eval_shape(task.init, jax.random.key(0))[:2]
+        checkpoint.check_same((params, model_state), expected, str(workdir))
     identity = checkpoint.digest({"params": params, "model_state": model_state})
     return _compiled(config, task.predict, params, model_state, identity, MESSAGES)
 
