@@ -22,7 +22,7 @@ def get_config(variant: str = "default") -> config_dict.ConfigDict:
 
 
 def default() -> config_dict.ConfigDict:
-    """Template residual, errors, masks and filter S/N in; 1.8 million fresh mocks."""
+    """Template residual, errors, masks and filter S/N in; 1.5 million fresh mocks."""
     config = common.common()
     config.system = "lya"
     config.variant = "default"
@@ -79,7 +79,7 @@ def default() -> config_dict.ConfigDict:
     config.select.drop_subclasses = ("STARFORMING", "BROADLINE", "AGN")  # looked for as substrings
     config.select.drop_starburst = True
     config.select.clean_redshift = True  # ZWARNING 0 only
-    config.train.update(dict(steps=14_000, eval_every=2_000, checkpoint_every=1_000))
+    config.train.update(dict(steps=12_000, eval_every=2_000, checkpoint_every=1_000))
     return config
 
 

@@ -27,7 +27,7 @@ from lensjax.sims import continua, noise
 PAPER_PEAK, PAPER_PEAK_SCALE = 1.5, 2.0  # 1e-17 erg/s/cm2/A
 MASK_HALF_WIDTH = 10  # pixels around a line of the lens that no method looks at
 Z_ERROR = 1e-4  # of the lens redshift over 1 + z: 30 km/s
-LOST_RATE, LOST_BRIGHTNESS = 0.2, 15.0  # objects at a wrong redshift, up to 15 times as bright: stars among galaxies
+LOST_RATE, LOST_BRIGHTNESS = 0.25, 40.0  # objects at a wrong redshift, up to 40 times as bright: stars among galaxies
 EDGE = 8  # pixels at either end of the window that hold no line centre
 FLUX_LAW = (6.3, 13.5, 46.0)  # 1e-17 erg/s/cm2, 5/50/95 %
 SIGMA_LAW = (110.0, 170.0, 297.0)  # km/s
@@ -66,7 +66,10 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
         star = jnp.where(lost, noise.draw_stellar_lines(keys[10], instrument), 1.0) if sim.dirt else 1.0
         galaxy = _observe(keys[2:9], instrument, continuum * star, z, dirt, correlated=sim.dirt > 0)
         line = _draw_line(keys[9], sim, instrument, galaxy, z)
-        flux = jnp.where(galaxy["ivar"] > 0, galaxy["flux"] + line.pop("model"), 0.0)
+        flux = galaxy["flux"] + line.pop("model")
+        if sim.dirt:
+            galaxy["ivar"] = noise.follow_counts(galaxy["ivar"], flux - galaxy["continuum"], galaxy["sigma"])
+        flux = jnp.where(galaxy["ivar"] > 0, flux, 0.0)
         return {**galaxy, "flux": flux, "z": z, "wdisp": instrument.lsf, **line}
 
     return simulate

@@ -24,7 +24,8 @@ SKY_LEVEL = 4.0  # subtracted sky, same unit: sets how much a bright galaxy adds
 LSF_WAVE, LSF_PIXELS = (3900.0, 4300.0, 4900.0), (1.25, 1.08, 0.95)  # sigma of the line-spread function
 HG_4359 = 2.5  # noise variance of the strongest airglow line in units of the sky continuum's
 MOVING_AVERAGE = (0.208, -0.153, 0.056)  # of white noise, gives the autocorrelation
-ERROR_RIPPLE = 0.02  # pixel-to-pixel structure of ln(error)
+ERROR_RIPPLE = 0.03  # rms structure of ln(error) on the scale of two pixels
+COUNTS_SLOPE = 0.019  # of ln(reported error) with the pull of the same pixel: the pipeline's errors follow the counts
 
 
 class Dirt(NamedTuple):
@@ -70,8 +71,8 @@ def make_instrument(loglam: np.ndarray) -> Instrument:
 def draw_error(key: jax.Array, instrument: Instrument, continuum: jax.Array) -> jax.Array:
     """True noise standard deviation (P,): the median curve, this object's depth, tilt and ripple, sky lines, photons."""
     pixels = instrument.wave.shape[0]
-    white = jax.random.normal(key, (pixels + 2,))
-    ripple = ERROR_RIPPLE * (white[:pixels] - jnp.maximum(-white[:pixels] - 2.0, 0.0) * 3)  # with dips
+    white = jax.random.normal(key, (pixels + 4,))
+    ripple = ERROR_RIPPLE * (white[:pixels] + 2 * white[1 : pixels + 1] + white[2 : pixels + 2]) / np.float32(np.sqrt(6))
     shape = ERROR_SPREAD * white[-1] + ERROR_TILT * white[-2] * jnp.linspace(-1.0, 1.0, pixels) + ripple
     photons = 1 + 0.7 * jnp.maximum(continuum, 0) / SKY_LEVEL + instrument.airglow
     return instrument.error * jnp.exp(shape) * jnp.sqrt(photons)
@@ -91,6 +92,15 @@ def draw_reported_error(key: jax.Array, error: jax.Array, setting: Dirt, dirt: j
     """The error (P,) that the pipeline writes: wrong by a factor and a tilt."""
     factor, tilt = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0) * jnp.array([np.log(setting.error_factor), 0.1])
     return error * jnp.exp(dirt * (factor + tilt * jnp.linspace(-1.0, 1.0, error.shape[0])))
+
+
+def follow_counts(ivar: jax.Array, signal: jax.Array, error: jax.Array) -> jax.Array:
+    """Inverse variances (P,) that the pipeline writes where `signal` (P,), all that is not continuum, adds counts.
+
+    Its errors are those of the counts that it sees, not of the counts that it should have expected: pixels that
+    fluctuate high, and lines, are given larger errors.
+    """
+    return ivar * jnp.exp(-2 * COUNTS_SLOPE * jnp.clip(signal / error, -5.0, 20.0))
 
 
 def draw_spikes(key: jax.Array, error: jax.Array, setting: Dirt, dirt: jax.Array) -> jax.Array:
