@@ -88,7 +88,7 @@ def main() -> None:
             same = digest(peace, RESULTS[mode]) == digest(storm, RESULTS[mode])
             failed |= not same
             verdict = "the same bytes as" if same else "NOT THE SAME as"
-            print(f"{mode}: {arguments.kills} kills in runs of {seconds:.0f} s, then finished: {verdict} an undisturbed run")
+            print(f"{mode}: {arguments.kills} kills in runs of {seconds:.0f} s: {verdict} an undisturbed run")
     sys.exit(failed)
 
 

@@ -210,7 +210,7 @@ def make_inject(config: Any, loglam: np.ndarray) -> Callable:
         good = example["ivar"] > 0
         sigma = jnp.where(good, example["ivar"], 1.0) ** -0.5
         instrument = types.SimpleNamespace(wave=wave, lsf=example["wdisp"])
-        line = lya._draw_line(key, sim, instrument, {"ivar": example["ivar"], "sigma": sigma}, example["z"])
+        line = lya.draw_line(key, sim, instrument, {"ivar": example["ivar"], "sigma": sigma}, example["z"])
         flux = jnp.where(good, example["flux"] + line["model"], 0.0)
         truth = {name: line[name] for name in ("wave", "snr", "line_sigma", "line_alpha", "line_flux")}
         return {**example, "flux": flux}, truth

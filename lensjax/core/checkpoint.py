@@ -279,7 +279,7 @@ def load_weights(path: str | os.PathLike, abstract: Weights | None = None) -> We
 
 
 def check_same(found: Weights, expected: Weights, where: str) -> None:
-    """UserError that names the first array of (params, model_state) `found` in `where` that the model does not expect."""
+    """UserError that names the first array of `found`, the weights in `where`, that the model does not expect."""
     have, want = ({name: tuple(x.shape) for name, x in _flat(weights).items()} for weights in (found, expected))
     for name in sorted(have.keys() | want.keys()):
         if have.get(name) != want.get(name):

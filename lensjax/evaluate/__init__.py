@@ -53,7 +53,9 @@ def logit(probability: float) -> float:
 def mock_config(config: Any, dirt: float) -> Any:
     """The config with lines uniform in S/N, and spectra as dirty as `dirt`."""
     config = config.copy_and_resolve_references()
-    config.sim.update({"line_law": "snr", "snr_range": SNR_RANGE, "line_fraction": 0.5, "dirt": dirt, "clean_fraction": 0.0})
+    config.sim.update(
+        {"line_law": "snr", "snr_range": SNR_RANGE, "line_fraction": 0.5, "dirt": dirt, "clean_fraction": 0.0}
+    )
     return config
 
 

@@ -105,7 +105,9 @@ def decompose(flux: np.ndarray, ivar: np.ndarray, num_vectors: int = 10, iterati
 def _weighted_solve(design: np.ndarray, data: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """For every row of `data` (N, M): the c (K,) that minimises sum weight (data - c design)^2; returns (N, K)."""
     normal = np.einsum("km,nm,lm->nkl", design, weight, design, optimize=True)
-    normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(len(design)) + 1e-30 * np.eye(len(design))
+    normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(len(design)) + 1e-30 * np.eye(
+        len(design)
+    )
     return np.linalg.solve(normal, np.einsum("km,nm->nk", design, weight * data, optimize=True)[..., None])[..., 0]
 
 

@@ -65,7 +65,7 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
         z = jnp.where(lost, wrong, z + dirt * Z_ERROR * (1 + z) * ndtri(u[5]))
         star = jnp.where(lost, noise.draw_stellar_lines(keys[10], instrument), 1.0) if sim.dirt else 1.0
         galaxy = _observe(keys[2:9], instrument, continuum * star, z, dirt, correlated=sim.dirt > 0)
-        line = _draw_line(keys[9], sim, instrument, galaxy, z)
+        line = draw_line(keys[9], sim, instrument, galaxy, z)
         flux = galaxy["flux"] + line.pop("model")
         if sim.dirt:
             galaxy["ivar"] = noise.follow_counts(galaxy["ivar"], flux - galaxy["continuum"], galaxy["sigma"])
@@ -115,8 +115,19 @@ def lens_mask(wave: jax.Array, z: jax.Array) -> jax.Array:
     return (distance <= MASK_HALF_WIDTH).any(1)
 
 
-def _draw_line(key, sim, instrument, galaxy, z) -> dict[str, jax.Array]:
-    """A line, or none: its model (P,), and its truth."""
+def draw_line(key, sim, instrument, galaxy, z) -> dict[str, jax.Array]:
+    """A line, or none.
+
+    Args:
+        key: of one draw.
+        sim: config.sim.
+        instrument: `noise.Instrument` of the window.
+        galaxy: ivar (P,), true noise sigma (P,), 1e-17 erg/s/cm2/A.
+        z: () lens redshift, whose lines are avoided.
+
+    Returns:
+        model (P,) in the unit of the flux, zero without a line; profile (P,) of unit flux; label and truth, scalars.
+    """
     u = jax.random.uniform(key, (8,), minval=1e-6)
     usable = (galaxy["ivar"] > 0) & ~lens_mask(instrument.wave, z)
     pixel = _line_pixel(u[0:2], usable)
@@ -187,6 +198,9 @@ def _line_flux(u: jax.Array, sim, profile: jax.Array, unit_snr: jax.Array) -> ja
 def _oii_profile(instrument, pixel: jax.Array, omega: jax.Array) -> jax.Array:
     """[OII] doublet of unit flux at `pixel`, with Hbeta, [OIII] and Halpha where they fall in the window, (P,)."""
     num = instrument.wave.shape[0]
-    place = lambda rest: pixel + np.float32(np.log10(rest / lines.OII) / grid.STEP)
+
+    def place(rest):
+        return pixel + np.float32(np.log10(rest / lines.OII) / grid.STEP)
+
     parts = [(lines.OII_DOUBLET[0], 0.45), (lines.OII_DOUBLET[1], 0.55), *OII_COMPANIONS]
     return sum(share * profiles.pixel_profile(num, place(rest), omega, jnp.float32(0.0)) for rest, share in parts)

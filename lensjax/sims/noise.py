@@ -69,10 +69,12 @@ def make_instrument(loglam: np.ndarray) -> Instrument:
 
 
 def draw_error(key: jax.Array, instrument: Instrument, continuum: jax.Array) -> jax.Array:
-    """True noise standard deviation (P,): the median curve, this object's depth, tilt and ripple, sky lines, photons."""
+    """True noise standard deviation (P,): median curve, this object's depth, tilt and ripple, sky lines, photons."""
     pixels = instrument.wave.shape[0]
     white = jax.random.normal(key, (pixels + 4,))
-    ripple = ERROR_RIPPLE * (white[:pixels] + 2 * white[1 : pixels + 1] + white[2 : pixels + 2]) / np.float32(np.sqrt(6))
+    ripple = (
+        ERROR_RIPPLE * (white[:pixels] + 2 * white[1 : pixels + 1] + white[2 : pixels + 2]) / np.float32(np.sqrt(6))
+    )
     shape = ERROR_SPREAD * white[-1] + ERROR_TILT * white[-2] * jnp.linspace(-1.0, 1.0, pixels) + ripple
     photons = 1 + 0.7 * jnp.maximum(continuum, 0) / SKY_LEVEL + instrument.airglow
     return instrument.error * jnp.exp(shape) * jnp.sqrt(photons)
@@ -90,7 +92,9 @@ def draw_noise(key: jax.Array, error: jax.Array, correlated: bool) -> jax.Array:
 
 def draw_reported_error(key: jax.Array, error: jax.Array, setting: Dirt, dirt: jax.Array) -> jax.Array:
     """The error (P,) that the pipeline writes: wrong by a factor and a tilt."""
-    factor, tilt = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0) * jnp.array([np.log(setting.error_factor), 0.1])
+    factor, tilt = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0) * jnp.array(
+        [np.log(setting.error_factor), 0.1]
+    )
     return error * jnp.exp(dirt * (factor + tilt * jnp.linspace(-1.0, 1.0, error.shape[0])))
 
 
@@ -135,7 +139,7 @@ def draw_misfit(key: jax.Array, instrument: Instrument, z: jax.Array, setting: D
 
 
 def draw_stellar_lines(key: jax.Array, instrument: Instrument) -> jax.Array:
-    """Transmission (P,) of the absorption lines of a star at rest: hydrogen, calcium and iron, deeper than any galaxy's."""
+    """Transmission (P,) of a star's absorption lines at rest: hydrogen and metals, deeper than any galaxy's."""
     place = instrument.stellar_pixels
     u = jax.random.uniform(key, (place.shape[0] + 2,))
     depth = 0.7 * u[-1] * (0.2 + 0.8 * u[:-2])

@@ -35,5 +35,8 @@ def test_blur_adds_variances_and_keeps_the_third_moment():
     omega, alpha = profiles.blur(jnp.float32(2.0), jnp.float32(4.0), jnp.float32(1.5))
     before, after = scipy.stats.skewnorm(4.0, scale=2.0), scipy.stats.skewnorm(float(alpha), scale=float(omega))
     assert after.var() == pytest.approx(before.var() + 1.5**2, rel=1e-5)
-    third = lambda law: float(law.stats("s")) * law.var() ** 1.5
+
+    def third(law):
+        return float(law.stats("s")) * law.var() ** 1.5
+
     assert third(after) == pytest.approx(third(before), rel=1e-4)

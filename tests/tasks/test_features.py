@@ -31,7 +31,10 @@ def example(noise=1.0, snr=0.0, pixel=600.0, seed=0, z=0.50625):
     line = snr * sigma * profile / np.sqrt((profile**2).sum())
     white = np.random.default_rng(seed).normal(size=len(LOGLAM))
     flux = galaxy(z) + line + noise * sigma * white
-    as_array = lambda x: jnp.asarray(x, jnp.float32)
+
+    def as_array(x):
+        return jnp.asarray(x, jnp.float32)
+
     return {"flux": as_array(flux), "ivar": jnp.full(len(LOGLAM), sigma**-2.0), "z": as_array(z)}
 
 
