@@ -84,7 +84,7 @@ def default() -> config_dict.ConfigDict:
 
 
 def paper(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-    """Li et al. (2018), section 3: flux alone, Gaussian lines in one of 15 spectra, 150,000 fixed spectra, 20 epochs."""
+    """Li et al. (2018), section 3: flux alone, Gaussian lines in one of 15 of 150,000 fixed spectra, 20 epochs."""
     config.data.source = "tfds"
     config.sim.update(dict(line_fraction=1 / 15, line_law="paper", line_profile="gaussian", dirt=0.0))
     config.model.update(dict(channels=("flux",), norm="batch", conv=("2d", "1d"), locate=False))
