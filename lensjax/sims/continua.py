@@ -62,9 +62,8 @@ def _read_eigenspectra(path: pathlib.Path) -> Library:
     """Pipeline eigenspectra, with the coefficients that fit the shipped galaxies to them by least squares."""
     from astropy.io import fits
 
-    with fits.open(path) as hdus:
-        vectors = np.asarray(hdus[0].data, np.float32)
-        loglam0 = float(hdus[0].header["COEFF0"])
+    data, header = fits.getdata(path, header=True)
+    vectors, loglam0 = np.asarray(data, np.float32), float(header["COEFF0"])
     passive = read_library("passive")
     overlap = slice(max(0, round((loglam0 - passive.loglam0) / grid.STEP)), None)
     own = shift(passive, overlap, vectors, loglam0)

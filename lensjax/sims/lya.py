@@ -198,9 +198,6 @@ def _line_flux(u: jax.Array, sim, profile: jax.Array, unit_snr: jax.Array) -> ja
 def _oii_profile(instrument, pixel: jax.Array, omega: jax.Array) -> jax.Array:
     """[OII] doublet of unit flux at `pixel`, with Hbeta, [OIII] and Halpha where they fall in the window, (P,)."""
     num = instrument.wave.shape[0]
-
-    def place(rest):
-        return pixel + np.float32(np.log10(rest / lines.OII) / grid.STEP)
-
-    parts = [(lines.OII_DOUBLET[0], 0.45), (lines.OII_DOUBLET[1], 0.55), *OII_COMPANIONS]
-    return sum(share * profiles.pixel_profile(num, place(rest), omega, jnp.float32(0.0)) for rest, share in parts)
+    rest, share = np.array([(lines.OII_DOUBLET[0], 0.45), (lines.OII_DOUBLET[1], 0.55), *OII_COMPANIONS], np.float32).T
+    places = pixel + np.log10(rest / lines.OII) / np.float32(grid.STEP)
+    return share @ jax.vmap(lambda place: profiles.pixel_profile(num, place, omega, jnp.float32(0.0)))(places)
