@@ -7,7 +7,7 @@ first eigenvectors with the coefficients of its members make the mock galaxies o
 """
 
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,8 +62,9 @@ def _read_eigenspectra(path: pathlib.Path) -> Library:
     """Pipeline eigenspectra, with the coefficients that fit the shipped galaxies to them by least squares."""
     from astropy.io import fits
 
-    data, header = fits.getdata(path, header=True)
-    vectors, loglam0 = np.asarray(data, np.float32), float(header["COEFF0"])
+    with fits.open(path) as hdus:
+        primary: Any = hdus[0]
+        vectors, loglam0 = np.asarray(primary.data, np.float32), float(primary.header["COEFF0"])
     passive = read_library("passive")
     overlap = slice(max(0, round((loglam0 - passive.loglam0) / grid.STEP)), None)
     own = shift(passive, overlap, vectors, loglam0)
