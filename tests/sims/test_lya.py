@@ -38,7 +38,7 @@ def dirty():
 def test_an_example_is_a_pure_function_of_its_key(dirty):
     again = mocks(num=NUM, dirt=1.0, line_fraction=0.5, line_law="lesser")
     assert all(np.array_equal(dirty[name], again[name]) for name in dirty)
-    assert len(np.unique(dirty["flux"][:, 600])) == NUM
+    assert len({row.tobytes() for row in dirty["flux"]}) == NUM
 
 
 def test_every_number_is_finite_and_bad_pixels_hold_zero(dirty):
