@@ -15,7 +15,7 @@ STYLES = {
     "practical": dict(label="matched filter, spikes rejected", color="#D55E00", linestyle="-"),
     "traditional": dict(label="matched filter, traditional", color="#888888", linestyle="-"),
 }
-SETS = {"clean": "clean mocks", "dirty": "mocks as dirty as real data"}
+SETS = {"clean": "clean mocks", "dirty": "dirty mocks"}
 
 
 def draw_all(summary: Mapping[str, Any], folder: pathlib.Path) -> None:
