@@ -1,8 +1,8 @@
 """What the benchmarks share: rates, rounds that take turns, workers in processes of their own, mock plates.
 
 JAX and PyTorch each keep a pool of threads that spin while they wait, so they never share a process here: a script
-starts one worker for each and lets them work in turn. Rates of this kind of machine wander by a factor of two within
-an hour; ratios of medians of interleaved rounds do not.
+starts one worker for each and lets them work in turn. Rates on a shared machine wander by up to a factor of two between
+runs; ratios of medians of interleaved rounds do not.
 
 JAX is imported inside functions, since the workers of other libraries import this file too.
 """
