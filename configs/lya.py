@@ -60,7 +60,7 @@ def default() -> config_dict.ConfigDict:
     config.model.locate = True  # the head that says where the line is
     config.model.dtype = "float32"  # or "bfloat16": pays on GPUs, not on CPUs
     config.model.conv = ("1d", "1d")  # how convolutions run in training, inference: "1d", "2d" or "gemm"; same weights
-    config.model.chunk = 8  # spectra of one pass at inference: CPUs like their caches full; 0 (all at once) for GPUs
+    config.model.chunk = 32  # spectra of one pass at inference: CPUs like their caches full; 0 (all at once) for GPUs
 
     config.loss = config_dict.ConfigDict()
     config.loss.name = "focal"

@@ -75,6 +75,7 @@ def restore(config: Any, workdir: str | pathlib.Path) -> tuple[config_dict.Confi
     with merged.unlocked():
         for name in OF_THE_WEIGHTS:
             merged[name] = stored[name]
+        merged.model.chunk = config.model.chunk  # of this machine, not of the one that trained
     return merged.lock(), params, model_state
 
 
