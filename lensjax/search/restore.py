@@ -71,7 +71,7 @@ def restore(config: Any, workdir: str | pathlib.Path) -> tuple[config_dict.Confi
             f"{path} holds weights of the system {stored.system!r}, and the config is of {config.system!r}."
         )
     print(f"weights: {path}", file=sys.stderr)
-    merged = config_dict.ConfigDict(config.to_dict())
+    merged: Any = config_dict.ConfigDict(config.to_dict())
     with merged.unlocked():
         for name in OF_THE_WEIGHTS:
             merged[name] = stored[name]
