@@ -7,6 +7,7 @@ runs; ratios of medians of interleaved rounds do not.
 JAX is imported inside functions, since the workers of other libraries import this file too.
 """
 
+import argparse
 import json
 import os
 import pathlib
@@ -136,3 +137,22 @@ def save_case(folder: pathlib.Path, config, params: dict, arrays: dict) -> None:
     (folder / "settings.json").write_text(json.dumps(settings))
     np.savez(folder / "weights.npz", **flatten_dict(params, sep="/"))
     np.savez(folder / "arrays.npz", **arrays)
+
+
+def real_data_parser(about: str) -> argparse.ArgumentParser:
+    """The flags of a script that needs real spectra; `about`: its docstring."""
+    root = pathlib.Path(__file__).parents[1]
+    parser = argparse.ArgumentParser(description=about.split("\n")[0])
+    parser.add_argument("--data", default=os.environ.get("LENSJAX_DATA", str(root.parent / "shared" / "data")))
+    parser.add_argument("--out", default=str(root / "runs" / "lya_real"))
+    return parser
+
+
+def real_data_folders(args: argparse.Namespace) -> tuple[pathlib.Path, pathlib.Path]:
+    """(folder of real spectra, folder to write to); ends the script, in peace, where there are no real spectra."""
+    data, out = pathlib.Path(args.data), pathlib.Path(args.out)
+    if not data.is_dir():
+        print(f"no folder of real data at {data}: nothing to check (give one with --data, or set LENSJAX_DATA)")
+        raise SystemExit
+    out.mkdir(parents=True, exist_ok=True)
+    return data, out

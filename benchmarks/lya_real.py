@@ -8,15 +8,14 @@ of the shapes of Cao et al. (2020) are added to the real galaxies that the searc
 Writes real.json, completeness.png and hits/*.png.
 """
 
-import argparse
 import json
-import os
 import pathlib
 import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
+import common
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -322,18 +321,11 @@ def print_injection(injected: dict[str, np.ndarray], summary: dict[str, Any], na
 
 
 def main() -> None:
-    root = pathlib.Path(__file__).parents[1]
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", default=os.environ.get("LENSJAX_DATA", str(root.parent / "shared" / "data")))
+    parser = common.real_data_parser(__doc__)
     parser.add_argument("--workdir", default=None, help="of a training run; default the released weights")
-    parser.add_argument("--out", default=str(root / "runs" / "lya_real"))
     args = parser.parse_args()
-    data, out = pathlib.Path(args.data), pathlib.Path(args.out)
-    if not data.is_dir():
-        print(f"no folder of real data at {data}: nothing to check (give one with --data, or set LENSJAX_DATA)")
-        return
+    data, out = common.real_data_folders(args)
     enable_cache()
-    out.mkdir(parents=True, exist_ok=True)
     config, params, model_state = load_weights(args.workdir, lya_config.get_config())
     loglam = grid.window(*config.data.window)
     block, num_files = read_folders(data, loglam)

@@ -10,14 +10,13 @@ same number of mocks in the place of the real galaxies (what chance gives), and 
 be noticed). Writes realism.json, realism.png (labelled) and realism_blind.png (the same spectra, shuffled).
 """
 
-import argparse
 import io
 import itertools
 import json
-import os
 import pathlib
 from typing import Any
 
+import common
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -380,17 +379,10 @@ def show(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    root = pathlib.Path(__file__).parents[1]
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", default=os.environ.get("LENSJAX_DATA", str(root.parent / "shared" / "data")))
-    parser.add_argument("--out", default=str(root / "runs" / "lya_real"))
+    parser = common.real_data_parser(__doc__)
     args = parser.parse_args()
-    data, out = pathlib.Path(args.data), pathlib.Path(args.out)
-    if not data.is_dir():
-        print(f"no folder of real data at {data}: nothing to compare (give one with --data, or set LENSJAX_DATA)")
-        return
+    data, out = common.real_data_folders(args)
     enable_cache()
-    out.mkdir(parents=True, exist_ok=True)
     result = run(lya_config.get_config(), data, out)
     show(result)
     write_text(out / "realism.json", json.dumps(result, indent=1))

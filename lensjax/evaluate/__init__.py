@@ -71,6 +71,7 @@ def own_metrics(config: Any, network: Scorer) -> dict[str, Any]:
 
 
 def counts(scored: summary.Scored) -> dict[str, int]:
+    """How many of the scored mocks, label (N,), hold a line and how many do not."""
     lines = int((scored["label"] > 0.5).sum())
     return {"lines": lines, "without": scored["label"].size - lines}
 

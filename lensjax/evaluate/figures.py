@@ -26,6 +26,7 @@ def draw_all(summary: Mapping[str, Any], folder: pathlib.Path) -> None:
 
 
 def save(figure: Any, path: pathlib.Path) -> None:
+    """Writes a Matplotlib figure to `path`, whole or not at all, at 150 dots an inch."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
 
