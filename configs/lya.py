@@ -5,20 +5,22 @@ from ml_collections import config_dict
 from configs import common
 from lensjax.core.errors import UserError
 
-VARIANTS = ("default", "paper", "demo", "smoke")
+VARIANTS = ("default", "paper", "threeclass", "demo", "smoke")
 
 
 def get_config(variant: str = "default") -> config_dict.ConfigDict:
     """One page: data, model, loss, optimiser, selection.
 
-    Variants: "default", the network that is released; "paper", the recipe of Li et al. (2018), flux alone; "demo",
-    minutes on two cores; "smoke", seconds.
+    Variants: "default", the network that is released; "paper", the recipe of Li et al. (2018), flux alone;
+    "threeclass", no line, blue tail, red tail (the wish of the same paper); "demo", minutes on two cores; "smoke",
+    seconds.
     """
     if variant not in VARIANTS:
         raise UserError(f"configs/lya.py has no variant {variant!r}: expected one of {', '.join(VARIANTS)}")
     config = default()
     config.variant = variant
-    return {"default": lambda c: c, "paper": paper, "demo": demo, "smoke": smoke}[variant](config)
+    change = {"default": lambda c: c, "paper": paper, "threeclass": threeclass, "demo": demo, "smoke": smoke}
+    return change[variant](config)
 
 
 def default() -> config_dict.ConfigDict:
@@ -44,6 +46,7 @@ def default() -> config_dict.ConfigDict:
     config.sim.line_fraction = 0.3
     config.sim.line_law = "snr"  # "snr" (uniform matched-filter S/N), "lesser" (Cao et al. 2020), "paper" (peak > 1.5)
     config.sim.line_profile = "skewnormal"  # or "gaussian"
+    config.sim.mirror_fraction = 0.1  # of the skew normals have their tail on the blue side
     config.sim.snr_range = (3.0, 20.0)
     config.sim.oii_fraction = 0.0  # of the lines: background [OII] emitters instead of Lyman-alpha
     config.sim.dirt = 1.0  # 0 clean; 1 as dirty as real data: spikes, airglow, wrong errors, misfit
@@ -58,6 +61,7 @@ def default() -> config_dict.ConfigDict:
     config.model.norm = "none"  # or "batch"
     config.model.dropout = 0.1
     config.model.locate = True  # the head that says where the line is
+    config.model.kinds = ""  # two kinds of line that the head also tells apart: "skew" (red, blue tail), "oii"
     config.model.dtype = "float32"  # or "bfloat16": pays on GPUs, not on CPUs
     config.model.conv = ("1d", "1d")  # how convolutions run in training, inference: "1d", "2d" or "gemm"; same weights
     config.model.chunk = 32  # spectra of one pass at inference: CPUs like their caches full; 0 (all at once) for GPUs
@@ -66,6 +70,7 @@ def default() -> config_dict.ConfigDict:
     config.loss.name = "focal"
     config.loss.gamma = 2.0  # Lin et al. 2017; the exponent of Li et al. 2018 eq. 1 is misprinted
     config.loss.locate_weight = 0.2
+    config.loss.kind_weight = 0.2
 
     config.evaluate = config_dict.ConfigDict()
     config.evaluate.num = 20_000
@@ -89,6 +94,13 @@ def paper(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.sim.update(dict(line_fraction=1 / 15, line_law="paper", line_profile="gaussian", dirt=0.0))
     config.model.update(dict(channels=("flux",), norm="batch", conv=("2d", "1d"), locate=False))
     config.train.steps = 20 * config.data.num_train // config.train.batch_size
+    return config
+
+
+def threeclass(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """The default network, which also says on which side the line's tail is: as many blue tails as red in training."""
+    config.model.kinds = "skew"
+    config.sim.mirror_fraction = 0.5
     return config
 
 

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 
 STEPS = 28  # halvings: the range of the data over 2.7e8, finer than float32
+CLIP, CLIP_STEPS = 3.0, 8  # standard deviations; each step brings the clipped scatter five times nearer its limit
+CLIP_VARIANCE = 0.973337  # of a unit Gaussian cut at 3: 1 - 6 phi(3) / (2 Phi(3) - 1)
 LANES = 4  # partial counts in int8 before the sum: XLA vectorises this three times better than one long sum
 
 
@@ -36,6 +38,30 @@ def quantile(x: jax.Array, mask: jax.Array, q: float) -> jax.Array:
 
     bracket = jnp.min(inside), jnp.max(jnp.where(mask, x, -jnp.inf))
     return jnp.where(num > 0, jax.lax.fori_loop(0, STEPS, halve, bracket)[1], 0.0)
+
+
+def clipped_scatter(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Standard deviation about zero of Gaussian data with outliers: those beyond 3 of it are left out, again and again.
+
+    Its own error is 1 / sqrt(2 n), a third less than that of the central 68 %. Lines and spikes hardly move it.
+
+    Args:
+        x: (P,) values about zero, finite where counted.
+        mask: (P,) bool, True = counted.
+
+    Returns:
+        () >= 0; 0 where nothing is counted.
+    """
+    square = jnp.where(mask, x, 0.0) ** 2
+
+    def mean_within(limit: jax.Array) -> jax.Array:
+        inside = mask & (square <= limit)
+        return jnp.sum(jnp.where(inside, square, 0.0)) / jnp.maximum(count(inside), 1)
+
+    variance = mean_within(jnp.inf)
+    for _ in range(CLIP_STEPS):
+        variance = mean_within(CLIP**2 * variance) / CLIP_VARIANCE
+    return jnp.sqrt(variance)
 
 
 def noise_scale(residual: jax.Array, ivar: jax.Array) -> jax.Array:

@@ -22,6 +22,7 @@ def _make_resnet1d(model) -> resnet1d.ResNet1D:
         conv=_conv_forms(model.conv),
         dropout=model.dropout,
         locate=model.locate,
+        kinds=bool(model.get("kinds")),
         dtype=DTYPES[_choose("dtype", model.dtype, DTYPES)],
     )
 

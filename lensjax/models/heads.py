@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from lensjax.models import layers
 from lensjax.models.initial import he_scale
 
+MAX_LOG_GAIN = 5.0  # errors that are wrong by 12 times
 EXCLUDED = -1e9  # logit of a masked pixel: finite, so that its gradient is zero and not NaN
 
 
@@ -70,24 +71,40 @@ class PixelHead(nn.Module):
     """
 
     fold: int = 1  # pixels that one position of the first block stands for
+    kinds: bool = False  # also a logit of the line's kind
     prior_width: float = 17.0  # S/N 3 to 20
     linear_snr: float = 5.0
 
     def _project(self, x: jax.Array, name: str) -> jax.Array:
-        """Gain and offset of the `fold` pixels at each position: (N, Q, C) -> (N, Q, 2 fold)."""
-        return nn.Dense(2 * self.fold, kernel_init=nn.initializers.zeros_init(), dtype=x.dtype, name=name)(x)
+        """What the head needs of the `fold` pixels at each position: (N, Q, C) -> (N, Q, 2 fold or 3 fold).
+
+        Logarithms of the gain, then offsets, then logits of the kind.
+        """
+        width, start = (2 + self.kinds) * self.fold, nn.initializers.zeros_init()
+        return nn.Dense(width, kernel_init=start, dtype=x.dtype, name=name)(x)
 
     @nn.compact
-    def __call__(self, outputs: list[jax.Array], snr: jax.Array, mask: jax.Array) -> jax.Array:
-        """outputs: (N, P / fold / 2^i, C_i) of block i; snr, mask (N, P). Returns (N, P), `EXCLUDED` where not mask."""
+    def __call__(self, outputs: list[jax.Array], snr: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
+        """outputs: (N, P / fold / 2^i, C_i) of block i; snr, mask (N, P).
+
+        Returns pixel_logit (N, P), `EXCLUDED` where not mask, and with `kinds` kind_logit (N,), that of every pixel
+        weighted with the probability that the line is there.
+        """
         last = len(outputs) - 1
         total = self._project(outputs[last], f"pixel_{last}")
         for i in reversed(range(last)):
             here = self._project(outputs[i], f"pixel_{i}")
             total = here + upsample(total, here.shape[1])
-        gain, offset = jnp.moveaxis(layers.unfold(total, self.fold, snr.shape[1]).astype(jnp.float32), -1, 0)
+        # XLA would otherwise sum the levels anew for every pixel, inside the loop below: a sixth of the network's time.
+        total = jax.lax.optimization_barrier(total).astype(jnp.float32)
+        parts = [layers.unfold(x, self.fold, snr.shape[1])[..., 0] for x in jnp.split(total, 2 + self.kinds, axis=-1)]
+        log_gain, offset, *kind = parts
         start = math.log(math.sqrt(2 * math.pi) / self.prior_width)
         bias = self.param("bias", nn.initializers.constant(start), ())
-        # softplus(0 + log(e - 1)) = 1
-        logit = jax.nn.softplus(gain + math.log(math.e - 1)) * half_square(snr, self.linear_snr) + offset + bias
-        return jnp.where(mask, logit, EXCLUDED)
+        gain = jnp.exp(jnp.clip(log_gain, -MAX_LOG_GAIN, MAX_LOG_GAIN))
+        logit = gain * half_square(snr, self.linear_snr) + offset + bias
+        out = {"pixel_logit": jnp.where(mask, logit, EXCLUDED)}
+        if kind:
+            place = jax.lax.stop_gradient(jax.nn.softmax(out["pixel_logit"]))
+            out["kind_logit"] = jnp.sum(place * kind[0], axis=1)
+        return out

@@ -72,7 +72,7 @@ class ResNet1D(nn.Module):
     widths: channels of each block. size: of the kernels. fold: pixels laid side by side as channels before the first
     block (computers like few wide rows better than many narrow ones). norm: "batch" or "none". conv: lowering of the
     convolutions in training and in inference, see `layers`. dtype: of the arithmetic; parameters and logits are
-    float32. locate: add the pixel head.
+    float32. locate: add the pixel head. kinds: let it also tell two kinds of line apart.
     """
 
     widths: tuple[int, ...] = (8, 8, 16, 16, 32, 32, 48, 48)
@@ -82,20 +82,21 @@ class ResNet1D(nn.Module):
     conv: tuple[str, str] = ("2d", "1d")
     dropout: float = 0.1
     locate: bool = False
+    kinds: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, snr: jax.Array, mask: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """x (N, P, C) channels, snr (N, P) matched-filter S/N, mask (N, P) true where the pixel is good.
 
-        Returns logit (N,) and, if `locate`, pixel_logit (N, P).
+        Returns logit (N,); if `locate`, pixel_logit (N, P); if `kinds`, kind_logit (N,).
         """
         outputs = self._blocks(x, train)
         if not self.locate:
             return {"logit": heads.DenseHead(self.dropout)(outputs[-1], train)}
-        pixel_logit = heads.PixelHead(self.fold)(outputs, snr, mask)
+        pixels = heads.PixelHead(self.fold, self.kinds)(outputs, snr, mask)
         correction = heads.PooledHead(self.dropout)(outputs[-1], train)
-        return {"logit": heads.marginalise(pixel_logit, mask) + correction, "pixel_logit": pixel_logit}
+        return {"logit": heads.marginalise(pixels["pixel_logit"], mask) + correction, **pixels}
 
     def _blocks(self, x: jax.Array, train: bool) -> list[jax.Array]:
         """Output of every block before pooling: (N, Q, w0), (N, ceil(Q / 2), w1), ... with Q = ceil(P / fold)."""

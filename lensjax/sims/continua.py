@@ -84,6 +84,27 @@ def interpolate(vectors: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(x, np.arange(vectors.shape[1]), row) for row in vectors])
 
 
+def principal(library: Library, num: int, rest: tuple[float, float] = (2000.0, 3850.0)) -> np.ndarray:
+    """Mean spectrum of the library, then the principal axes of its scatter: (num, M), rest frame, flux per unit mean.
+
+    Members are scaled to a mean flux of 1 over `rest`, Angstrom: what a search from 3800 A sees of most galaxies. An
+    axis is as long as the members' standard deviation along it, so that in a galaxy of mean flux f its coefficient
+    is f times a number of order one: a prior for fits.
+
+    Raises:
+        UserError: the library has fewer than `num` vectors.
+    """
+    if num > len(library.vectors):
+        raise UserError(f"the continuum library has {len(library.vectors)} vectors: expected {num} or more.")
+    wave = grid.wave(library.loglam0 + grid.STEP * np.arange(library.vectors.shape[1]))
+    window = library.vectors[:, (wave >= rest[0]) & (wave <= rest[1])].astype(np.float64)
+    members = library.coefficients / (library.coefficients @ window.mean(1))[:, None]
+    mean, (_, values, axes) = members.mean(0), np.linalg.svd((members - members.mean(0)) @ window, full_matrices=False)
+    coefficients = np.linalg.lstsq(window.T, axes[: num - 1].T, rcond=None)[0].T
+    length = values[: num - 1, None] / np.sqrt(len(members))
+    return np.concatenate([mean[None], length * coefficients]) @ library.vectors
+
+
 def decompose(flux: np.ndarray, ivar: np.ndarray, num_vectors: int = 10, iterations: int = 20) -> np.ndarray:
     """Eigenvectors (K, M) of rest-frame spectra with gaps, by weighted alternating least squares.
 

@@ -10,7 +10,8 @@ line_law
     "snr"     matched-filter signal-to-noise uniform in `snr_range`: for training, and for completeness curves.
 line_profile
     "gaussian"    FWHM N(300, 200) km/s, above 0.5 A (the paper).
-    "skewnormal"  sigma and shape of the 361 candidates: 110/170/297 km/s, 0.6/3.2/9.6; one in ten mirrored.
+    "skewnormal"  sigma and shape of the 361 candidates: 110/170/297 km/s, 0.6/3.2/9.6; `mirror_fraction` of them
+                  mirrored.
 """
 
 from collections.abc import Callable
@@ -133,7 +134,7 @@ def draw_line(key, sim, instrument, galaxy, z) -> dict[str, jax.Array]:
     pixel = _line_pixel(u[0:2], usable)
     nearest = pixel.astype(jnp.int32)
     angstrom = instrument.wave[nearest] * np.float32(np.log(10) * grid.STEP)  # per pixel
-    omega_kms, alpha = _line_shape(u[2:5], sim.line_profile, angstrom)
+    omega_kms, alpha = _line_shape(u[2:5], sim, angstrom)
     omega, skew = profiles.blur(omega_kms / np.float32(grid.PIXEL_KMS), alpha, instrument.lsf[nearest])
     profile = profiles.pixel_profile(instrument.wave.shape[0], pixel, omega, skew)
     oii = u[5] < sim.oii_fraction
@@ -165,16 +166,16 @@ def _line_pixel(u: jax.Array, usable: jax.Array) -> jax.Array:
     return jnp.sum(rank <= u[0] * rank[-1]) + u[1] - 0.5
 
 
-def _line_shape(u: jax.Array, profile: str, angstrom: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _line_shape(u: jax.Array, sim, angstrom: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Scale (km/s, before the line-spread function) and shape of a line from three uniform numbers.
 
     `angstrom` is the width of a pixel.
     """
-    if profile == "gaussian":
+    if sim.line_profile == "gaussian":
         floor = ndtr((0.5 / angstrom * np.float32(grid.PIXEL_KMS) - 300.0) / 200.0)  # of FWHM: 0.5 A
         fwhm = 300.0 + 200.0 * ndtri(jnp.clip(floor + (1 - floor) * u[0], 1e-6, 1 - 1e-6))
         return fwhm / np.float32(2 * np.sqrt(2 * np.log(2))), jnp.float32(0.0)
-    mirror = jnp.where(u[2] < 0.1, -1.0, 1.0)
+    mirror = jnp.where(u[2] < sim.mirror_fraction, -1.0, 1.0)
     return _two_piece(u[0], SIGMA_LAW), mirror * _two_piece(u[1], ALPHA_LAW)
 
 

@@ -139,12 +139,17 @@ def draw_misfit(key: jax.Array, instrument: Instrument, z: jax.Array, setting: D
 
 
 def draw_stellar_lines(key: jax.Array, instrument: Instrument) -> jax.Array:
-    """Transmission (P,) of a star's absorption lines at rest: hydrogen and metals, deeper than any galaxy's."""
+    """Transmission (P,) of a star's absorption lines at rest: hydrogen and metals, deeper than any galaxy's.
+
+    A Gaussian core and damped wings, which leave shoulders that look like lines where a galaxy's template is fitted.
+    """
     place = instrument.stellar_pixels
-    u = jax.random.uniform(key, (place.shape[0] + 2,))
-    depth = 0.7 * u[-1] * (0.2 + 0.8 * u[:-2])
+    u = jax.random.uniform(key, (place.shape[0] + 3,))
+    depth = 0.7 * u[-1] * (0.2 + 0.8 * u[:-3])
     x = jnp.arange(instrument.wave.shape[0], dtype=jnp.float32)[None] - place[:, None]
-    return 1 - (depth[:, None] * jnp.exp(-0.5 * (x / (1.5 + 5.0 * u[-2])) ** 2)).max(0)
+    x, wings = x / (1.5 + 8.0 * u[-2]), 0.6 * u[-3]
+    profile = (1 - wings) * jnp.exp(-0.5 * x**2) + wings / (1 + 0.5 * x**2)
+    return 1 - (depth[:, None] * profile).max(0)
 
 
 def draw_mask(key: jax.Array, num_pixels: int) -> jax.Array:

@@ -7,12 +7,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lensjax.core.errors import UserError
 from lensjax.core.task import State, Task
 from lensjax.models import init_variables, make_model
 from lensjax.physics import grid
 from lensjax.tasks import losses
 
 OBSERVED = ("flux", "ivar", "wdisp", "z")  # all that a survey gives; nothing of a mock's truth reaches the network
+# Two kinds of line that config.model.kinds can tell apart -> 1 for the first, from the truth of a batch.
+KINDS = {
+    "skew": lambda batch: batch["line_alpha"] > 0,  # red tail, as Lyman-alpha; or blue
+    "oii": lambda batch: batch["kind"] < 1.5,  # Lyman-alpha; or [OII] of a nearer galaxy
+}
 CENTROID = 3  # pixels each way that refine the brightest pixel
 Features = Callable[[dict[str, jax.Array], Any], dict[str, jax.Array]]
 
@@ -26,6 +32,9 @@ def make_task(config: Any, features: tuple[Features, Any] | None = None) -> Task
     """
     extract, constants = features or _make_features(config)
     module = make_model(config.model)
+    kinds = config.model.get("kinds", "")
+    if kinds and kinds not in KINDS:
+        raise UserError(f"config.model.kinds is {kinds!r}: expected nothing, or one of {', '.join(KINDS)}.")
     loglam = grid.window(*config.data.window)
     prepare = jax.vmap(_make_prepare(extract), in_axes=(0, None))
 
@@ -45,6 +54,9 @@ def make_task(config: Any, features: tuple[Features, Any] | None = None) -> Task
             {"params": params, **moving}, x, snr, mask, train=True, mutable=list(moving), rngs={"dropout": key}
         )
         value, metrics = _objective(config.loss, out, mask, batch, float(loglam[0]))
+        if kinds:
+            metrics["kind"] = losses.kind(out["kind_logit"], KINDS[kinds](batch), batch["label"])
+            value = value + config.loss.kind_weight * metrics["kind"]
         return value, ({**moving, "constants": fixed}, state.extra, metrics)
 
     def predict_chunk(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -53,7 +65,9 @@ def make_task(config: Any, features: tuple[Features, Any] | None = None) -> Task
         out = module.apply({"params": params, **moving}, x, snr, mask)
         guide = out.get("pixel_logit", jnp.where(mask, snr, -jnp.inf))
         best, position = jax.vmap(locate)(guide)
+        kind = {"kind": jax.nn.sigmoid(out["kind_logit"])} if kinds else {}
         return {
+            **kind,
             "logit": out["logit"],
             "score": jax.nn.sigmoid(out["logit"]),
             "wave": jnp.asarray(10.0 ** loglam[0], jnp.float32) * 10.0 ** (position * grid.STEP),

@@ -18,7 +18,13 @@ from lensjax.physics import filters, grid, lines
 from lensjax.sims import continua
 from lensjax.sims.lya import lens_mask
 
-NUM_TEMPLATES = 4
+NUM_TEMPLATES = 6  # mean galaxy and the five first axes of the scatter about it
+# Prior of the continuum fit, per unit of the galaxy's mean flux: three times the scatter of passive galaxies, and a
+# calibration good to 5 %. A template or polynomial that is free takes its share of every line: four of the one and
+# three of the other cost 1.5 % of the S/N of all lines.
+TEMPLATE_WIDTH, POLYNOMIAL_WIDTH = 3.0, 0.05
+POLYNOMIAL_FLOOR = 0.03  # 1e-17 erg/s/cm2/A: sky subtraction leaves as much
+FAINTEST = 0.05  # 1e-17 erg/s/cm2/A: mean flux at which the priors stop to narrow
 # Scale (pixels) and shape of the filters' profiles: lines of 60-300 km/s seen through the line-spread function,
 # symmetric or with the sharp blue edge and red tail of Lyman-alpha.
 FILTERS = ((1.4, 0.0), (1.9, 0.0), (2.6, 0.0), (3.8, 0.0), (2.6, 2.5), (4.0, 2.5))
@@ -45,7 +51,7 @@ def make_features(config: Any) -> tuple[Features, dict[str, jax.Array]]:
 
     Returns:
         features(example, constants) -> {"x": (P, C) channels, "snr": (P,) best filter S/N, "mask": (P,) bool good}
-        from example {"flux" (P,), "ivar" (P,), "z" ()}; and constants {"loglam0" (), "templates" (4, M)}.
+        from example {"flux" (P,), "ivar" (P,), "z" ()}; and constants {"loglam0" (), "templates" (6, M)}.
 
     Raises:
         UserError: a channel of config.model.channels is not known.
@@ -56,7 +62,7 @@ def make_features(config: Any) -> tuple[Features, dict[str, jax.Array]]:
     library = continua.read_library(config.sim.continuum)
     constants = {
         "loglam0": jnp.float32(library.loglam0),
-        "templates": jnp.asarray(library.vectors[:NUM_TEMPLATES], jnp.float32),
+        "templates": jnp.asarray(continua.principal(library, NUM_TEMPLATES), jnp.float32),
     }
     loglam = grid.window(*config.data.window)
     names = tuple(config.model.channels)
@@ -76,9 +82,7 @@ def _features(example, constants, loglam, names) -> dict[str, jax.Array]:
     wave = jnp.asarray(grid.wave(loglam), jnp.float32)
     mask = (example["ivar"] > 0) & ~lens_mask(wave, example["z"])
     ivar = jnp.where(mask, example["ivar"], 0.0)
-    basis = templates.Basis(constants["loglam0"], constants["templates"])
-    design = templates.make_design(basis, float(loglam[0]), len(loglam), example["z"])
-    model, _ = templates.fit_templates(example["flux"], ivar, design)
+    model = fit_continuum(example, ivar, constants, loglam)
     pull = (example["flux"] - model) * jnp.sqrt(ivar)
     scale = _scatter(pull, mask)
     snr = filter_bank(pull / scale, ivar)
@@ -96,6 +100,22 @@ def _features(example, constants, loglam, names) -> dict[str, jax.Array]:
     return {"x": x, "snr": jnp.where(mask, marginal_snr(snr), 0.0), "mask": mask}
 
 
+def fit_continuum(example, ivar: jax.Array, constants: dict[str, jax.Array], loglam: np.ndarray) -> jax.Array:
+    """The galaxy (P,), in the unit of the flux: templates and polynomials, near what a passive galaxy of its flux is.
+
+    example {"flux" (P,), "z" ()}; ivar (P,), 0 = not fitted; constants and loglam (P,) as in `make_features`.
+    """
+    basis = templates.Basis(constants["loglam0"], constants["templates"])
+    design = templates.make_design(basis, float(loglam[0]), len(loglam), example["z"])
+    mean = design[0]
+    brightness = jnp.sum(ivar * mean * example["flux"]) / jnp.maximum(jnp.sum(ivar * mean**2), 1e-6)
+    brightness = jnp.maximum(brightness, FAINTEST)
+    kinds = (1, NUM_TEMPLATES - 1, templates.NUM_POLYNOMIALS)
+    relative = np.repeat([np.inf, TEMPLATE_WIDTH, POLYNOMIAL_WIDTH], kinds).astype(np.float32)
+    floor = np.repeat([0.0, 0.0, POLYNOMIAL_FLOOR], kinds).astype(np.float32)
+    return templates.fit_templates(example["flux"], ivar, design, brightness * relative + floor)[0]
+
+
 def marginal_snr(snr: jax.Array) -> jax.Array:
     """S/N (P,) of a line of unknown shape: exp(S^2 / 2) is the mean of exp(snr_k^2 / 2) over the filters (K, P)."""
     half_square = 0.5 * jnp.maximum(snr, 0.0) ** 2 + jnp.log(jnp.array(PRIOR))[:, None]
@@ -103,14 +123,13 @@ def marginal_snr(snr: jax.Array) -> jax.Array:
 
 
 def _scatter(pull: jax.Array, mask: jax.Array) -> jax.Array:
-    """Factor by which the stated errors are too small: half the central 68 % of the pulls (P,); scalar.
+    """Factor by which the stated errors are too small: the clipped scatter of the pulls (P,); scalar.
 
-    Lines and spikes do not move it. Its own error is 3 %, which would cost as much S/N as any other step, so departures
-    from 1 within that are shrunk towards 1.
+    Its own error is 2 %, which costs S/N as any other step does, and most errors are right: departures from 1 within
+    some times that are shrunk towards 1.
     """
-    width = robust.quantile(pull, mask, 0.8413) - robust.quantile(pull, mask, 0.1587)
-    log_scale = jnp.log(jnp.clip(0.5 * width, 0.3, 10.0))
-    return jnp.exp(log_scale * (1 - jnp.exp(-((log_scale / 0.06) ** 2))))
+    log_scale = jnp.log(jnp.clip(robust.clipped_scatter(pull, mask), 0.3, 10.0))
+    return jnp.exp(log_scale * (1 - jnp.exp(-((log_scale / 0.09) ** 2))))
 
 
 def filter_bank(pull: jax.Array, ivar: jax.Array) -> jax.Array:

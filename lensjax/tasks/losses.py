@@ -35,3 +35,12 @@ def localisation(pixel_logit: jax.Array, target: jax.Array, label: jax.Array) ->
     log_prob = jax.nn.log_softmax(pixel_logit, axis=-1)
     entropy = -jnp.sum(jnp.where(target > 0, target * log_prob, 0.0), axis=-1)
     return jnp.sum(label * entropy) / jnp.maximum(jnp.sum(label), 1.0)
+
+
+def kind(kind_logit: jax.Array, first: jax.Array, label: jax.Array) -> jax.Array:
+    """Mean cross-entropy of the kind of line, over the objects with a line; 0 without any.
+
+    kind_logit (N,); first (N,) bool, the line is of the first kind; label (N,) 0 or 1.
+    """
+    entropy = optax.losses.sigmoid_binary_cross_entropy(kind_logit, first.astype(jnp.float32))
+    return jnp.sum(entropy * label) / jnp.maximum(jnp.sum(label), 1.0)

@@ -98,3 +98,16 @@ def test_small_solve_equals_numpy():
 
     got = jax.vmap(solve)(jnp.float32(matrix), jnp.float32(vector))
     np.testing.assert_allclose(got, np.linalg.solve(matrix, vector[..., None])[..., 0], rtol=2e-3, atol=1e-4)
+
+
+def test_a_prior_is_that_of_the_bayesian_normal_equations():
+    design = np.array(templates.make_design(smooth_basis(), WINDOW[0], NUM, jnp.float32(0.5)))
+    flux, ivar = spectrum(design)
+    width = np.array([np.inf, *np.geomspace(1e-3, 10, len(design) - 1)], np.float32)
+    model, _ = templates.fit_templates(flux, ivar, design, width)
+    rows = np.concatenate([design * np.sqrt(ivar), np.diag(1 / width)], axis=1)  # the prior as further data, all zero
+    data = np.concatenate([flux * np.sqrt(ivar), np.zeros(len(design))])
+    expected = np.linalg.lstsq(rows.T.astype(float), data, rcond=None)[0] @ design
+    np.testing.assert_allclose(model, expected, atol=1e-3 * np.abs(flux).max())
+    free, _ = templates.fit_templates(flux, ivar, design, np.full(len(design), np.inf, np.float32))
+    np.testing.assert_allclose(free, templates.fit_templates(flux, ivar, design)[0], rtol=1e-6)

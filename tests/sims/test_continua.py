@@ -68,3 +68,19 @@ def test_decomposition_finds_the_subspace_in_spite_of_gaps(tmp_path):
 def test_missing_file_is_one_clear_sentence():
     with pytest.raises(UserError, match="which is no file"):
         continua.read_library("no/such/file.fits")
+
+
+def test_principal_axes_are_as_long_as_the_scatter_of_the_library():
+    library = continua.read_library("passive")
+    mean, *axes = continua.principal(library, 6)
+    wave = grid.wave(library.loglam0 + grid.STEP * np.arange(library.vectors.shape[1]))
+    seen = (wave >= 2000) & (wave <= 3850)
+    assert mean[seen].mean() == pytest.approx(1)
+    spectra = library.coefficients @ library.vectors[:, seen]
+    scatter = spectra / spectra.mean(1, keepdims=True) - mean[seen]
+    units = np.stack(axes)[:, seen]
+    numbers = np.linalg.lstsq(units.T, scatter.T, rcond=None)[0]
+    np.testing.assert_allclose(numbers.std(1), 1, rtol=0.01)
+    assert (scatter - numbers.T @ units).std() < 0.1 * scatter.std()
+    with pytest.raises(UserError, match="has 10 vectors: expected 11"):
+        continua.principal(library, 11)

@@ -131,6 +131,34 @@ def test_centroid_of_a_parabola_is_its_vertex():
     assert classify.locate(jnp.arange(5.0)[::-1])[0] == 0
 
 
+def lopsided(size=32, seed=0):
+    """The lines of `batch`, every other one with its tail on the red side, the others on the blue."""
+    out, rng = batch(size, seed), np.random.default_rng(seed)
+    alpha = rng.choice([-1.0, 1.0], size)
+    pixel = np.round(np.log10(np.maximum(out["wave"], 1)) / grid.STEP).astype(int) - grid.index0(LOGLAM)
+    flux, line = np.array(out["flux"]), np.asarray(out["label"]) == 1
+    for side in (-1, 1):
+        flux[line, pixel[line] + side] += 5 * side * alpha[line]
+    return {**out, "flux": jnp.asarray(flux), "line_alpha": jnp.asarray(alpha, jnp.float32)}
+
+
+def test_the_side_of_the_tail_is_learned():
+    task, tx = make(config(kinds="skew", widths=(8, 8))), optax.adam(1e-2)
+    state = jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0))
+    step = jax.jit(make_train_step(task, tx))
+    for seed in range(60):
+        state, metrics = step(state, lopsided(seed=seed), jax.random.key(1))
+    fresh = lopsided(64, seed=1000)
+    kind, line = np.asarray(predict(task, state, fresh)["kind"]), np.asarray(fresh["label"]) == 1
+    assert np.mean((kind > 0.5)[line] == (np.asarray(fresh["line_alpha"]) > 0)[line]) > 0.9
+    assert metrics["kind"] < np.log(2)
+
+
+def test_an_unknown_pair_of_kinds_is_told_the_known_ones():
+    with pytest.raises(UserError, match="'colour': expected nothing, or one of skew, oii"):
+        make(config(kinds="colour"))
+
+
 def test_dropout_draws_from_the_key():
     task = make(config(dropout=0.5, locate=False))
     tx = optax.sgd(0.1)
