@@ -1,7 +1,7 @@
-"""Scoring of spectra that are already read: the default network with its features, beside the same one in PyTorch.
+"""Scoring of spectra that are already read: features and default network, beside the same in PyTorch.
 
-The network alone is compared on the same input channels and weights, and its logits must agree; then our rate with
-everything that PyTorch is not asked to do: transfer, template fit, matched filters, the line's wavelength.
+From flux, error and redshift to the logit on both sides, with the same weights, and logits that must agree; ours also
+locates the line. Then the network alone, on input channels that are already there.
 """
 
 import pathlib
@@ -38,10 +38,10 @@ def worker(folder: pathlib.Path) -> None:
 
     observed = {name: mocks[name] for name in OBSERVED}
     logit = np.asarray(network(params, inputs))
-    np.testing.assert_allclose(
-        scorer.predict(observed)["logit"], logit, rtol=1e-3, atol=1e-2
-    )  # channels differ in 1e-6
-    common.save_case(folder, config, params, {**inputs, "logit": logit})
+    same = np.isclose(scorer.predict(observed)["logit"], logit, rtol=2e-3, atol=2e-3)
+    assert same.mean() >= 0.98, "features of one program and of two differ by more than their last digits"
+    common.save_case(folder, config, params, {**inputs, **observed, "logit": logit})
+    np.savez(folder / "features.npz", **feature_constants(config))
     params, inputs = jax.device_put((params, inputs))
     calls = range(8)  # dispatched together, as a search keeps some under way
     common.serve(
@@ -56,17 +56,46 @@ def worker(folder: pathlib.Path) -> None:
     )
 
 
+def feature_constants(config) -> dict:
+    """What peers/torch_features.py needs to know: templates, line lists as fractional pixels, kernels, priors."""
+    import numpy as np
+
+    from lensjax.fit import templates
+    from lensjax.physics import filters, grid, lines
+    from lensjax.tasks import features
+
+    loglam = grid.window(*config.data.window)
+    _, constants = features.make_features(config)
+    kernels = [filters.line_kernel(*shape) for shape in features.FILTERS]
+    longest = max(map(len, kernels)) // 2
+    kinds = (1, features.NUM_TEMPLATES - 1, templates.NUM_POLYNOMIALS)
+    arrays = {
+        "templates": constants["templates"],
+        "start": (loglam[0] - float(constants["loglam0"])) / grid.STEP,
+        "polynomials": templates.polynomials(len(loglam)),
+        "pixels": np.arange(len(loglam)),
+        "kernels": np.stack([np.pad(kernel, longest - len(kernel) // 2) for kernel in kernels]),
+        "log_prior": np.log(features.PRIOR),
+        "relative": np.repeat([np.inf, features.TEMPLATE_WIDTH, features.POLYNOMIAL_WIDTH], kinds),
+        "floor": np.repeat([0.0, 0.0, features.POLYNOMIAL_FLOOR], kinds),
+        "lens_lines": grid.pixel(np.array(lines.LENS_LINES), loglam),
+        "rest_lines": grid.pixel(np.array(lines.EMPIRICAL_REST), loglam),
+        "sky_lines": grid.pixel(np.array([*lines.SKY_LINES, *lines.AIRGLOW]), loglam),
+    }
+    return {name: np.asarray(value, np.float32) for name, value in arrays.items()}
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         ours = common.Worker(__file__, "worker", folder)
         peer = common.torch_worker("inference", pathlib.Path(folder))
         rates = common.interleave({**ours.measures("lensjax"), **peer.measures("PyTorch")})
         ours.stop(), peer.stop()
-    best = max(value for name, value in rates.items() if name.startswith("PyTorch"))
-    network, everything = rates["lensjax: network"], rates["lensjax: features and network"]
+    everything = rates["lensjax: features and network"]
     common.claim("spectra a second, features and network", everything, 2500)
-    common.claim("ratio to PyTorch, network alone in both", network / best, 2, ".2f")
-    common.claim("ratio to PyTorch's network, ours with features", everything / best, 1, ".2f")
+    for name in ("features and network", "network"):
+        best = max(value for key, value in rates.items() if key.startswith(f"PyTorch: {name}"))
+        common.claim(f"ratio to PyTorch, {name} in both", rates[f"lensjax: {name}"] / best, 2, ".2f")
 
 
 if __name__ == "__main__":

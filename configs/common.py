@@ -2,6 +2,8 @@
 
 from ml_collections import config_dict
 
+from configs import vetting
+
 
 def common() -> config_dict.ConfigDict:
     """Settings that mean the same in every system."""
@@ -36,6 +38,7 @@ def common() -> config_dict.ConfigDict:
     config.search.queue = 8  # files that wait, read, for the scorer: bounds the memory
     config.search.shard_rows = 4096  # rows of scores written, and resumed, at a time
     config.search.report_hits = 24  # best hits that report.html shows with their spectra; 0: no page
+    config.search.report_figures = 12  # best candidates whose figures are also written as PDF
 
     # The traditional search, search/matched_filter.py; the values of Shu et al. 2016.
     config.search.matched_filter = config_dict.ConfigDict()
@@ -47,9 +50,36 @@ def common() -> config_dict.ConfigDict:
     config.search.matched_filter.max_hits = 5  # spectra with more are dropped
     config.search.matched_filter.max_pixel_fraction = 0.7  # practical_filter: of the signal, from one pixel
 
-    # A mock plate to search, search/mock.py.
+    config.vet = vetting.vetting()  # from hits to candidates
+
+    # Lines injected into the user's own spectra, search/inject.py.
+    config.inject = config_dict.ConfigDict()
+    config.inject.lines = 20_000
+    config.inject.hosts = 500  # galaxies, and sky fibers, held in memory
+    config.inject.snr = (3.0, 20.0)  # uniform; of the true profile under the spectrum's own errors
+    config.inject.mirror_fraction = 0.3  # of the lines have their tail on the blue side
+    config.inject.near = 6.0  # pixels within which a hit is the injected line
+    config.inject.line_rate = 0.01  # of the galaxies have a line: the prior of every probability
+    config.inject.reliability_edges = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97, 1.0)
+    config.inject.edges = config_dict.ConfigDict()  # of the cells of the completeness maps
+    config.inject.edges.wave = (3800.0, 4000.0, 4200.0, 4400.0, 4600.0, 4800.0, 5000.0)
+    config.inject.edges.snr = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 15.0, 20.0)
+    config.inject.edges.line_flux = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 36.0, 60.0)  # 1e-17 erg/s/cm2
+    config.inject.edges.line_sigma = (50.0, 110.0, 150.0, 190.0, 240.0, 300.0, 500.0)  # km/s
+    config.inject.edges.line_alpha = (-20.0, -5.0, -2.0, 0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
+
+    # Mock plates to search, search/mock.py and sims/plate.py.
     config.mock = config_dict.ConfigDict()
-    config.mock.fibers = 1000
+    config.mock.plates = 1
+    config.mock.fibers = 1000  # of a plate
+    config.mock.window = (3600.0, 9800.0)  # Angstrom
+    config.mock.sky_fraction = 0.08  # of the fibers: the control sample
+    config.mock.lya_rate = 0.01  # of the galaxies
+    config.mock.oii_rate = 0.01  # of the galaxies: background [OII] emitters at z < 0.34
+    config.mock.line_law = "lesser"  # flux, see sims/lya.py: "lesser", "snr" (uniform in snr_range) or "paper"
+    config.mock.snr_range = (4.0, 20.0)
+    config.mock.dirt = 1.0  # 1 as dirty as real plates, which is less than config.sim.dirt is; 0 clean
+    config.mock.lost_rate = 0.005  # of the galaxies have a wrong redshift, or are stars
 
     # Public spectra to download, surveys/fetch.py.
     config.fetch = config_dict.ConfigDict()
@@ -71,5 +101,6 @@ def smoke(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.optim.warmup_steps = 1
     config.data.update({"num_train": 64, "num_test": 32})
     config.search.update({"batch_size": 8, "report_hits": 2})
-    config.mock.fibers = 40
+    config.mock.update({"fibers": 40, "sky_fraction": 0.0, "lya_rate": 0.3})
+    config.inject.update({"lines": 24, "hosts": 4})
     return config

@@ -34,10 +34,10 @@ def evaluate(config: Any, workdir: pathlib.Path) -> None:
 
 
 def mock(config: Any, workdir: pathlib.Path) -> None:
-    """Write a mock plate, with its truth beside it, into workdir/mock."""
-    from lensjax.search.mock import write_mock_plate
+    """Write mock plates, with their truth beside them, into workdir/mock."""
+    from lensjax.search.mock import write_mock_plates
 
-    print(write_mock_plate(config, workdir / "mock"))
+    print(write_mock_plates(config, workdir / "mock"))
 
 
 def search(config: Any, workdir: pathlib.Path) -> None:
@@ -45,6 +45,13 @@ def search(config: Any, workdir: pathlib.Path) -> None:
     from lensjax.search.score import search
 
     search(config, workdir)
+
+
+def inject(config: Any, workdir: pathlib.Path) -> None:
+    """Inject lines into the spectra of config.search.input, and say how many the search finds."""
+    from lensjax.search.inject import inject
+
+    inject(config, workdir)
 
 
 def release(config: Any, workdir: pathlib.Path) -> None:
@@ -69,6 +76,7 @@ MODES: dict[str, Callable[[Any, pathlib.Path], None]] = {
     "evaluate": evaluate,
     "mock": mock,
     "search": search,
+    "inject": inject,
     "release": release,
     "fetch": fetch,
 }

@@ -2,6 +2,7 @@
 
 import pyarrow.parquet as pq
 import pytest
+from astropy.table import Table
 
 from configs import common, lya
 from lensjax import modes
@@ -29,4 +30,9 @@ def test_mock_plate_is_found_and_scored(tmp_path, capsys):
     modes.MODES["search"](config, tmp_path)
     scores = pq.read_table(tmp_path / "scores.parquet").to_pydict()
     assert scores["fiberid"] == truth["fiberid"] and all(scores["selected"])
-    assert f"{config.mock.fibers} objects, {config.mock.fibers} scored" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{config.mock.fibers} objects, {config.mock.fibers} scored" in printed
+    hits = [s > config.search.threshold for s in scores["score"]]
+    assert [bool(cut) for cut in scores["cut"]] == hits and "unreadable" not in scores["cut"]
+    found = Table.read(tmp_path / "candidates.fits")
+    assert f"candidates.fits: {len(found)} candidates of {sum(hits)} hits" in printed

@@ -54,7 +54,7 @@ def clipped_scatter(x: jax.Array, mask: jax.Array) -> jax.Array:
     """
     square = jnp.where(mask, x, 0.0) ** 2
 
-    def mean_within(limit: jax.Array) -> jax.Array:
+    def mean_within(limit: jax.Array | float) -> jax.Array:
         inside = mask & (square <= limit)
         return jnp.sum(jnp.where(inside, square, 0.0)) / jnp.maximum(count(inside), 1)
 

@@ -7,6 +7,7 @@ Empirical lists: Bolton et al. (2012) and Shu et al. (2016, ApJ 824, 86), whose 
 LYA = 1215.670
 OII_DOUBLET = (3727.092, 3729.875)
 OII = 3728.48  # flux-weighted mean of the doublet
+HGAMMA = 4341.684
 HBETA = 4862.683
 OIII = (4960.295, 5008.239)
 HALPHA = 6564.614
@@ -66,3 +67,13 @@ AIRGLOW = {
     4315.0: 0.14,
     4321.0: 0.12,
 }
+
+# Night-sky lines redward of 5000 A whose residuals pass for emission: [OI], Na D (Osterbrock et al. 1996, PASP 108,
+# 277).
+NIGHT_SKY = (5578.9, 5891.6, 5897.6, 6302.0, 6365.5)
+
+# Emission of the Galaxy and of aurorae in every sky, at rest, 3600-5000 A: warm ionised gas in [OII], H I and [OIII]
+# (Reynolds et al. 1998, ApJ 494, L99; Brandt & Draine 2012, ApJ 744, 129); N2+ and [NI] of the upper atmosphere
+# (Chamberlain 1961, Physics of the Aurora and Airglow).
+GALACTIC = (*OII_DOUBLET, 3971.2, 4102.9, 4341.7, HBETA, OIII[0])
+AURORAL = (3915.5, 4279.0, 4710.4)

@@ -39,7 +39,18 @@ STYLE = {
 
 
 def inline_svg(draw: Any, name: str, alt: str, size: tuple[float, float], **arguments: Any) -> str:
-    """draw(axis, **arguments) on a figure of `size` inches, as an <svg> element; the same text in every run.
+    """`inline_figure` of one axis with fixed margins: draw(axis, **arguments)."""
+
+    def whole(figure: Any) -> None:
+        axis = figure.add_axes(_inside(size))
+        draw(axis, **arguments)
+        axis.yaxis.set_label_coords(0.16 / size[0], 0.5, transform=figure.transFigure)
+
+    return inline_figure(whole, name, alt, size)
+
+
+def inline_figure(draw: Any, name: str, alt: str, size: tuple[float, float], **arguments: Any) -> str:
+    """draw(figure, **arguments) on a figure of `size` inches, as an <svg> element; the same text in every run.
 
     name: unique on the page, to keep the ids of its figures apart. alt: escaped text for those who cannot see it.
     """
@@ -50,9 +61,7 @@ def inline_svg(draw: Any, name: str, alt: str, size: tuple[float, float], **argu
     style: dict[Any, Any] = {**STYLE, "svg.hashsalt": name}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=size)
-        axis = figure.add_axes(_inside(size))
-        draw(axis, **arguments)
-        axis.yaxis.set_label_coords(0.16 / size[0], 0.5, transform=figure.transFigure)
+        draw(figure, **arguments)
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return shrink(stream.getvalue(), name, alt)
 
@@ -93,14 +102,20 @@ def draw_counts(
     marks: Iterable[float] = (),
     log: bool = False,
     cut: float | None = None,
+    taken: Iterable[float] = (),
 ) -> None:
-    """Histograms {legend: (B,) counts} over edges (B + 1,); wavelengths to mind as dashes along the top."""
+    """Histograms {legend: (B,) counts} over edges (B + 1,); wavelengths to mind as dashes along the top.
+
+    taken: places of bins that a cut took, as bars along the bottom.
+    """
     from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
     for (name, values), colour, fill in zip(counts.items(), (LINE, FIT), (True, False), strict=False):
         axis.stairs(values, edges, color=colour, fill=fill, alpha=0.6 if fill else 1, linewidth=1.6, label=name)
     shown = [x for x in marks if edges[0] < x < edges[-1]]
     axis.vlines(shown, 0.93, 1.0, transform=axis.get_xaxis_transform(), color=SKY, linewidth=1.4)
+    out = [x for x in taken if edges[0] < x < edges[-1]]
+    axis.vlines(out, 0.0, 0.08, transform=axis.get_xaxis_transform(), color=FIT, linewidth=2)
     if cut is not None:
         axis.axvline(cut, color=INK, linestyle=":", linewidth=1)
     axis.set(xlabel=label, ylabel=unit, xlim=(edges[0], edges[-1]))

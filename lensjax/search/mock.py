@@ -1,6 +1,7 @@
-"""A mock plate in the layout of BOSS, with its truth: something to search before there are spectra."""
+"""Mock plates in the layout of BOSS, with their truth: something to search before there are spectra."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,28 +10,62 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lensjax.core.files import replacing
-from lensjax.data.batches import make_simulator
 from lensjax.physics import grid
+from lensjax.sims.plate import COMPANIONS, KINDS, make_plate_simulator
 from lensjax.surveys.write import write_spplate
 
-STREAM = 7  # of the seed: no mock of the plate is one that a network was trained on
-CHUNK = 250  # mocks of one jitted call
-PLATE, MJD = 9999, 60000
-TRUTH = ("label", "kind", "wave", "snr", "line_flux", "line_sigma", "line_alpha", "peak", "z")
+STREAM = 7  # of the seed: no mock of a plate is one that a network was trained on
+CHUNK = 100  # mocks of one jitted call
+PLATE, MJD = 9999, 60000  # of the first
+NUMBERS = ("label", "wave", "snr", "line_flux", "line_sigma", "line_alpha", "peak", "z")
+TRUTH_NAME = "truth.parquet"
 
 
-def write_mock_plate(config: Any, folder: pathlib.Path) -> pathlib.Path:
-    """Write spPlate and spZbest of config.mock.fibers mocks, and truth.parquet, into `folder`; returns the plate."""
-    num = config.mock.fibers
-    draw = jax.jit(jax.vmap(make_simulator(config)))
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), STREAM), -(-num // CHUNK) * CHUNK)
-    parts = [jax.device_get(draw(keys[i : i + CHUNK])) for i in range(0, len(keys), CHUNK)]
-    mocks = {name: np.concatenate([part[name] for part in parts])[:num] for name in parts[0]}
-    path = pathlib.Path(folder) / f"spPlate-{PLATE}-{MJD}.fits"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = {"z": mocks["z"], "class": "GALAXY", "objtype": "GALAXY", "ra": 180.0 + 0.001 * np.arange(num), "dec": 0.0}
-    write_spplate(path, grid.window(*config.data.window), mocks["flux"], mocks["ivar"], table, mocks["wdisp"])
-    truth = {"fiberid": np.arange(1, num + 1), **{name: mocks[name] for name in TRUTH if name in mocks}}
-    with replacing(path.with_name("truth.parquet")) as temporary:
-        pq.write_table(pa.table(truth), temporary)
-    return path
+def write_mock_plates(config: Any, folder: pathlib.Path) -> pathlib.Path:
+    """Write config.mock.plates of config.mock.fibers each, spPlate with spZbest, into `folder`; returns it.
+
+    Beside them truth.parquet: plate, mjd, fiberid, kind ("galaxy", "lya", "oii", "sky") and, 0 without a line, label (1
+    for Lyman-alpha), wave (A, mean of the profile), snr (true profile, true noise), line_flux (1e-17 erg/s/cm2),
+    line_sigma (km/s), line_alpha, peak; z; snr_* of the other lines of an [OII] emitter.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = jax.jit(jax.vmap(make_plate_simulator(config)))
+    tables = []
+    for number in range(config.mock.plates):
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), STREAM), number)
+        mocks = _draw(draw, key, config.mock.fibers)
+        tables.append(_write_plate(config, folder, PLATE + number, mocks))
+    with replacing(folder / TRUTH_NAME) as temporary:
+        pq.write_table(pa.concat_tables(tables), temporary)
+    return folder
+
+
+def _draw(draw: Callable[..., dict], key: jax.Array, num: int) -> dict[str, np.ndarray]:
+    """`num` mocks, (num, ...) of each name that is written or told."""
+    keys = jax.random.split(key, -(-num // CHUNK) * CHUNK)
+    unseen = ("continuum", "sigma", "artefact")
+    parts = []
+    for i in range(0, len(keys), CHUNK):
+        out = draw(keys[i : i + CHUNK])
+        parts.append(jax.device_get({name: x for name, x in out.items() if name not in unseen}))
+    return {name: np.concatenate([part[name] for part in parts])[:num] for name in parts[0]}
+
+
+def _write_plate(config: Any, folder: pathlib.Path, plate: int, mocks: dict[str, np.ndarray]) -> pa.Table:
+    """Write one plate; returns its truth."""
+    num = len(mocks["z"])
+    kind = np.array(KINDS)[mocks["kind"].astype(int)]
+    sky = kind == "sky"
+    table = {
+        "z": mocks["z"],
+        "class": "GALAXY",
+        "objtype": np.where(sky, "SKY", "GALAXY"),
+        "zwarning": np.where(sky, 5, 0),  # as the pipeline does: SKY, SMALL_DELTA_CHI2
+        "ra": 150.0 + (plate - PLATE) % 100 + 0.001 * np.arange(num),
+        "dec": np.full(num, 0.0),
+    }
+    path = folder / f"spPlate-{plate}-{MJD}.fits"
+    write_spplate(path, grid.window(*config.mock.window), mocks["flux"], mocks["ivar"], table, mocks["wdisp"])
+    where = {"plate": np.full(num, plate), "mjd": np.full(num, MJD), "fiberid": np.arange(1, num + 1), "kind": kind}
+    return pa.table(where | {name: mocks[name] for name in (*NUMBERS, *(f"snr_{name}" for name in COMPANIONS))})

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from lensjax.physics import lines
+from lensjax.search import vetted_page
+from lensjax.search.candidates import Vetted
 from lensjax.search.figures import COLOURS, SMOOTH, ZOOM, draw_counts, draw_window, draw_zoom, inline_svg
 from lensjax.search.tally import SCORE_EDGES, Tally
 
@@ -63,30 +65,61 @@ def style() -> str:
     )
 
 
-def render(total: Tally, spectra: list[Any], loglam: np.ndarray, threshold: float, settings: dict[str, str]) -> str:
+def render(
+    total: Tally,
+    spectra: list[Any],
+    loglam: np.ndarray,
+    threshold: float,
+    settings: dict[str, str],
+    vetted: Vetted | None = None,
+) -> str:
     """The whole page.
 
-    spectra: of total.best, each a Spectrum or a sentence. loglam: (P,) their window. settings: label -> value.
+    spectra: of total.best, each a Spectrum or a sentence; none is needed with a vetting, whose candidates are shown
+    instead. loglam: (P,) their window. settings: label -> value.
     """
     found, hits = total.funnel.get("found", 0), total.funnel.get("hits", 0)
+    title = f"{_count(hits, 'hit')} among {_count(found, 'object')}"
+    if vetted:
+        title = f"{_count(vetted.summary['candidates'], 'candidate')} of {title}"
     body = [
-        f"<h1>{_count(hits, 'hit')} among {_count(found, 'object')}</h1>",
+        f"<h1>{title}</h1>",
         f"<p>A search of {_count(total.files, 'file')}; every object has its row, with score and status, in "
         "<code>scores.parquet</code> beside this page.</p>",
         f"<h2>From input to hits</h2>{funnel(total)}",
-        f"<h2>Scores</h2>{scores(total, threshold)}",
-        f"<h2>Hits</h2>{hit_table(total, threshold)}",
     ]
-    if total.best:
-        body += [f"<h2>Where the hits lie</h2>{wavelengths(total)}", f"<h2>Spectra</h2>{legend()}"]
-        body += [hit(i, row, s, loglam) for i, (row, s) in enumerate(zip(total.best, spectra, strict=True), 1)]
+    if vetted:
+        body.append(f"<h2>From hits to candidates</h2>{vetted_page.cuts(vetted)}")
+    body.append(f"<h2>Scores</h2>{scores(total, threshold)}")
+    body += candidate_parts(total, vetted) if vetted else hit_parts(total, spectra, loglam, threshold)
     body.append(f"<h2>How this was made</h2>{provenance(settings)}")
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>lensjax: {_count(hits, 'hit')} among {_count(found, 'object')}</title><style>{style()}</style>"
+        f"<title>lensjax: {title}</title><style>{style()}</style>"
     )
     text = "\n".join(body)
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{text}\n</body></html>\n'
+
+
+def hit_parts(total: Tally, spectra: list[Any], loglam: np.ndarray, threshold: float) -> list[str]:
+    """The hits of a search without vetting."""
+    body = [f"<h2>Hits</h2>{hit_table(total, threshold)}"]
+    if total.best:
+        body += [f"<h2>Where the hits lie</h2>{wavelengths(total)}", f"<h2>Spectra</h2>{legend()}"]
+        body += [hit(i, row, s, loglam) for i, (row, s) in enumerate(zip(total.best, spectra, strict=True), 1)]
+    return body
+
+
+def candidate_parts(total: Tally, vetted: Vetted) -> list[str]:
+    """The candidates of a vetted search, and what was cut."""
+    body = [f"<h2>Candidates</h2>{vetted_page.candidate_table(vetted)}"]
+    if total.funnel.get("hits", 0):
+        body.append(f"<h2>Where the hits lie</h2>{wavelengths(total, vetted)}")
+    if vetted.rows:
+        body.append(f"<h2>Spectra</h2>{vetted_page.legend()}")
+        pairs = enumerate(zip(vetted.rows, vetted.spectra, strict=True), 1)
+        body += [vetted_page.candidate(i, row, spectrum, vetted.loglam) for i, (row, spectrum) in pairs]
+    return [*body, f"<h2>Hits that were cut</h2>{vetted_page.lost_table(vetted)}"]
 
 
 def _count(number: int, noun: str) -> str:
@@ -127,15 +160,21 @@ def scores(total: Tally, threshold: float) -> str:
     return f'<figure class="one"><figcaption>{html.escape(note)}</figcaption>{svg}</figure>'
 
 
-def wavelengths(total: Tally) -> str:
+def wavelengths(total: Tally, vetted: Vetted | None = None) -> str:
     """Histograms of the hits' wavelengths. A pile at one of them is airglow, or what the templates leave over."""
+    taken: dict[str, Any] = {"observed": (), "rest": ()}
+    if vetted:
+        hits = vetted.hits
+        taken = {name: hits["wave"][hits["cut"] == name] for name in taken}
+        taken["rest"] = taken["rest"] / (1 + hits["z_lens"][hits["cut"] == "rest"])
     sky, lens = (*lines.SKY_LINES, *lines.AIRGLOW), (*lines.LENS_LINES, *lines.EMPIRICAL_REST)
     parts = []
     for name, (edges, counts), marks, note in (
         ("observed", total.observed, sky, "Observed frame: a pile at one wavelength is airglow (dashes: known lines)."),
         ("rest", total.rest, lens, "Rest frame of the galaxy: a pile is a template residual (dashes: known features)."),
     ):
-        options = dict(edges=edges, label=f"{name} wavelength (Å)", unit="hits", marks=marks)
+        options = dict(edges=edges, label=f"{name} wavelength (Å)", unit="hits", marks=marks, taken=taken[name])
+        note += " Bars along the bottom: taken for crowding." if len(taken[name]) else ""
         svg = inline_svg(draw_counts, name, note, (5.2, 2.5), counts={"hits": counts}, **options)
         parts.append(f"<figure><figcaption>{note}</figcaption>{svg}</figure>")
     return f'<div class="half">{"".join(parts)}</div>'

@@ -15,12 +15,13 @@ import lensjax
 from lensjax.core.files import write_text
 from lensjax.fit import templates
 from lensjax.physics import grid
-from lensjax.search import matched_filter, page
+from lensjax.search import candidate_figures, matched_filter, page, vetted_page
+from lensjax.search.candidates import read_vetted
 from lensjax.search.tally import tally
 from lensjax.sims.lya import lens_mask
 from lensjax.surveys import read_block
 
-PAGE_NAME = "report.html"
+PAGE_NAME, FIGURES_NAME = "report.html", "figures"
 LINE_HALF_WIDTH = 10  # pixels around the line that the fit leaves out, so that it cannot follow the line
 
 
@@ -37,6 +38,7 @@ def write_report(config: Any, table: pathlib.Path, identity: str, date: str = ""
     """Write report.html beside `table`, the scores.parquet of a finished search; returns its path.
 
     config: of the search; needs search, data.window and sim.continuum. identity: of the scorer (its weights).
+    After a vetting the page shows candidates in place of hits, and figures/NAME.pdf hold the first report_figures.
     date: of the search, now if empty; nothing else on the page changes from run to run.
     With config.search.report_hits 0 there is no page: an older one is removed, and None returned.
     """
@@ -46,10 +48,16 @@ def write_report(config: Any, table: pathlib.Path, identity: str, date: str = ""
         return None
     window = tuple(config.data.window)
     total = tally(table, config.search.threshold, config.search.report_hits, window)
-    spectra = read_spectra(config, total.best)
+    vetted = read_vetted(config, path.parent, identity)
+    spectra = [] if vetted else read_spectra(config, total.best)
+    if vetted:
+        limit = config.search.report_figures
+        names = [vetted_page.label(row) for row in vetted.rows[:limit]]
+        chosen = vetted.rows[:limit], vetted.spectra[:limit]
+        candidate_figures.write_pdfs(path.with_name(FIGURES_NAME), names, *chosen, vetted.loglam)
     date = date or datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     settings = provenance(config, identity, date)
-    text = page.render(total, spectra, grid.window(*window), config.search.threshold, settings)
+    text = page.render(total, spectra, grid.window(*window), config.search.threshold, settings, vetted)
     # ASCII alone, so that neither the locale nor a file name of broken bytes can spoil the page
     write_text(path, text.encode("ascii", "xmlcharrefreplace").decode())
     return path

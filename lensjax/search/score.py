@@ -23,6 +23,7 @@ from lensjax.core.journal import Progress
 from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.shards import COLUMNS, Position, Shards, summarise
+from lensjax.search.vet import vet
 from lensjax.surveys import Block, concatenate, find_files, join, read_block, read_catalogue, select
 from lensjax.surveys.files import COMPANIONS
 
@@ -33,8 +34,9 @@ OK = "ok"
 def search(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = None) -> dict[str, int]:
     """Score every spectrum of config.search.input into workdir/scores.parquet, and print one line about it.
 
-    A search that was killed goes on behind its last shard. A finished one of the same input (paths, sizes, times),
-    weights and config is recognised and not repeated; if any of these changed, it starts anew, and says so.
+    Then vet its hits (config.vet) and write the page. A search that was killed goes on behind its last shard. A
+    finished one of the same input (paths, sizes, times), weights and config is recognised and not repeated; if any of
+    these changed, it starts anew, and says so. Vetting is no part of that: it is done again each time.
 
     scorer: stands in for the one that the config names. Returns counts: rows, scored, hits, problems.
     Raises UserError for input, catalogue or weights that are not there.
@@ -42,7 +44,7 @@ def search(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
     files = find_files(config.search.input)
     catalogue = read_catalogue(config.search.catalogue) if config.search.catalogue else None
     scorer = scorer or make_scorer(config, workdir)
-    shards = Shards(workdir, fingerprint(config, files, scorer))
+    shards = Shards(workdir, fingerprint(config, files, scorer), scorer.identity)
     if shards.replaced:
         print("search: input, weights or settings changed since the last one: starting anew", file=sys.stderr)
     if not shards.finished:
@@ -53,6 +55,8 @@ def search(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
         f"{shards.table}: {counts['rows']} objects, {counts['scored']} scored, {counts['hits']} selected with score > "
         f"{config.search.threshold:g}, {counts['problems']} without a score (see status)"
     )
+    if config.vet.enabled:
+        vet(config, workdir)
     if page := write_report(config, shards.table, scorer.identity):
         print(f"{page}: the page to look at")
     return counts
@@ -196,7 +200,7 @@ def _columns(block: Block, selected: np.ndarray, out: dict, messages: dict[int, 
     if "status" in out:
         said = np.array([messages[int(code)] for code in out["status"]])
         status = np.where((status == OK) & (said != ""), said, status)
-    columns = {**block.table, **scores, "selected": selected, "status": status}
+    columns = {**block.table, **scores, "selected": selected, "status": status, "cut": np.full(num, "")}
     return {name: columns[name] for name in COLUMNS}
 
 

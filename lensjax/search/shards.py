@@ -4,6 +4,7 @@ Each shard says, in its metadata, which search it is of (a fingerprint of input,
 one begins. A shard and the final table are each whole or absent, whenever the process is killed.
 """
 
+import hashlib
 import json
 import pathlib
 import shutil
@@ -38,6 +39,11 @@ COLUMNS = {
     "wave": (pa.float32(), "Angstrom", "vacuum wavelength of the best line; NaN if not scored"),
     "snr": (pa.float32(), "", "signal-to-noise of that line; NaN if not scored"),
     "status": (pa.string(), "", "ok, or why the object is not selected or has no score"),
+    "cut": (
+        pa.string(),
+        "",
+        "first cut that took the hit; candidate, or on sky control, if none; empty: no hit",
+    ),
 }
 
 
@@ -69,13 +75,14 @@ def read_metadata(path: pathlib.Path) -> dict[str, Any]:
 class Shards:
     """The shards of one search under `workdir`/scores; those of another search are removed on opening.
 
-    fingerprint: of input, weights and config. replaced: whether results of another search were found.
+    fingerprint: of input, weights and config. scorer: its identity, kept with the table. replaced: whether results of
+    another search were found.
     """
 
-    def __init__(self, workdir: str | pathlib.Path, fingerprint: str):
+    def __init__(self, workdir: str | pathlib.Path, fingerprint: str, scorer: str = ""):
         self.folder = pathlib.Path(workdir) / FOLDER_NAME
         self.table = pathlib.Path(workdir) / TABLE_NAME
-        self.fingerprint = fingerprint
+        self.fingerprint, self.scorer = fingerprint, scorer
         self.finished = read_metadata(self.table).get("fingerprint") == fingerprint
         self._paths, self.position = self._whole()
         leftover = [p for p in self.folder.glob("*") if p not in self._paths]
@@ -110,12 +117,35 @@ class Shards:
     def finish(self) -> None:
         """Join the shards to scores.parquet, one in memory at a time, then remove them. Harmless if done before."""
         if not self.finished:
-            kept = schema({"fingerprint": self.fingerprint})
+            kept = schema({"fingerprint": self.fingerprint, "scorer": self.scorer})
             with replacing(self.table) as temporary, pq.ParquetWriter(temporary, kept) as writer:
                 for path in self._paths:
                     writer.write_table(pq.read_table(path).replace_schema_metadata(kept.metadata))
             self.finished = True
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def write_cuts(path: pathlib.Path, index: np.ndarray, cut: np.ndarray) -> None:
+    """Set the column `cut` of a scores.parquet: the text cut (M,) on the rows index (M,), empty on all others.
+
+    The table is copied a piece at a time, and not touched where nothing changes.
+    """
+    kept = schema({**read_metadata(path), "cuts": _digest(index, cut)})
+    if read_metadata(path) == json.loads(kept.metadata[b"lensjax"]):
+        return
+    named = dict(zip(index.tolist(), cut.tolist(), strict=True))
+    start = 0
+    with pq.ParquetFile(path) as table, replacing(path) as temporary, pq.ParquetWriter(temporary, kept) as writer:
+        for group in range(table.num_row_groups):
+            piece = table.read_row_group(group)
+            columns = {name: piece.column(name) for name in COLUMNS if name != "cut"}
+            columns["cut"] = pa.array([named.get(start + i, "") for i in range(len(piece))], pa.string())
+            writer.write_table(pa.table(columns, schema=kept))
+            start += len(piece)
+
+
+def _digest(index: np.ndarray, cut: np.ndarray) -> str:
+    return hashlib.sha256(json.dumps([index.tolist(), cut.tolist()]).encode()).hexdigest()
 
 
 def summarise(path: pathlib.Path, threshold: float) -> dict[str, int]:

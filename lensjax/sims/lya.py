@@ -35,6 +35,7 @@ SIGMA_LAW = (110.0, 170.0, 297.0)  # km/s
 ALPHA_LAW = (0.6, 3.2, 9.6)
 OII_COMPANIONS = ((lines.HBETA, 0.3), (lines.OIII[0], 0.17), (lines.OIII[1], 0.5), (lines.HALPHA, 1.0))
 
+DIRT = noise.Dirt()  # of training mocks
 LAWS, PROFILES = ("paper", "lesser", "snr"), ("gaussian", "skewnormal")
 
 
@@ -92,10 +93,9 @@ def _brightness(u: jax.Array) -> jax.Array:
     return 0.55 * jnp.exp(0.7 * jnp.clip(ndtri(u), -3.0, 3.0))
 
 
-def _observe(keys, instrument, continuum, z, dirt, correlated) -> dict[str, jax.Array]:
+def _observe(keys, instrument, continuum, z, dirt, correlated, setting=DIRT) -> dict[str, jax.Array]:
     """The galaxy as the pipeline gives it, without a background line: flux, ivar; truth continuum, sigma, artefact."""
     km, ke, kn, kr, ks, ka, kb = keys
-    setting = noise.Dirt()
     sigma = noise.draw_error(ke, instrument, continuum)
     reported = noise.draw_reported_error(kr, sigma, setting, dirt)
     good = noise.draw_mask(kb, sigma.shape[0])

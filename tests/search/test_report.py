@@ -11,7 +11,7 @@ import pytest
 
 from configs import lya
 from lensjax.physics import grid
-from lensjax.search import figures, page, report, tally
+from lensjax.search import calibration, candidate_figures, candidates, figures, page, report, tally, vet
 from lensjax.search.report import write_report
 from lensjax.search.shards import COLUMNS, schema
 from lensjax.surveys.write import write_spec, write_spplate
@@ -66,7 +66,7 @@ def write_table(folder, rows):
     """scores.parquet with the given values; the rest as of a selected galaxy without a line."""
     usual = {"file": "", "row": 0, "survey": "BOSS", "plate": -1, "mjd": -1, "fiberid": -1, "targetid": -1}
     usual |= {"ra": 180.0, "dec": -0.5, "z": 0.5, "zwarning": 0, "class": "GALAXY", "subclass": "", "sky": False}
-    usual |= {"selected": True, "score": 0.1, "wave": 4100.0, "snr": 3.0, "status": "ok"}
+    usual |= {"selected": True, "score": 0.1, "wave": 4100.0, "snr": 3.0, "status": "ok", "cut": ""}
     columns = {name: [{**usual, **row}[name] for row in rows] for name in COLUMNS}
     pq.write_table(pa.table(columns, schema=schema({})), folder / "scores.parquet")
     return folder / "scores.parquet"
@@ -247,3 +247,56 @@ def test_limits_hold_the_line_and_not_a_spike():
 )
 def test_object_names(row, name):
     assert page.object_name(row) == name
+
+
+@pytest.fixture(scope="module")
+def vetted(spectra, tmp_path_factory):
+    """The plate of `spectra`, vetted for its lines: two of four hits are left, as two cannot be read again."""
+    folder = tmp_path_factory.mktemp("vetted")
+    config = lya.get_config("default")
+    config.data.window = WINDOW
+    config.vet.update({"window": (3990.0, 4210.0), "chunk": 4, "cuts": ("coverage",)})
+    config.search.update({"input": "spectra", "report_figures": 1})
+    table = write_table(folder, rows_of(spectra))
+    vet.vet(config.lock(), folder)
+    known = {"offset": 0.0, "slope": 1.0, "most": 9.0, "rate": 0.01, "scorer": "c0ffee"}
+    calibration.write_calibration(folder, known)
+    path = write_report(config, table, "c0ffee", DATE)
+    assert path is not None
+    return folder, path.read_text(), config
+
+
+def test_a_vetted_page_shows_candidates_cuts_and_what_is_against_them(vetted):
+    folder, text, _ = vetted
+    parsed = Page(text)
+    assert "2 candidates of 4 hits among 27 objects" in parsed.text
+    assert sum(i.startswith("hit-") for i in parsed.ids) == 2 and parsed.tags["svg"] == 3 + 2 * 2
+    assert all(link[1:] in parsed.ids for link in parsed.links) and len(parsed.ids) == len(set(parsed.ids))
+    assert "the spectrum could not be read again" in parsed.text  # one file is gone, one is not of the row's plate
+    assert "of 1 sky fibers pass every cut" in parsed.text
+    assert "P(line)" in parsed.text and text.isascii() and "<b>" not in text
+    assert [path.suffix for path in (folder / "figures").iterdir()] == [".pdf"]
+
+
+def test_fits_follow_the_line_of_the_candidate(vetted):
+    """The line is a Gaussian of height 20, sigma 2 pixels, at 4100 A: both profiles find it."""
+    folder, _, config = vetted
+    found = candidates.read_vetted(config, folder, "other weights")
+    assert found is not None and len(found.spectra) == 2
+    assert all(np.isnan(row["probability"]) for row in found.rows)
+    for spectrum in found.spectra:
+        wave = 10 ** (found.loglam[0] + spectrum.near * grid.STEP)
+        for curve in (spectrum.skewed, spectrum.symmetric):
+            assert curve.max() == pytest.approx(20, abs=2.5)
+            assert wave[curve.argmax()] == pytest.approx(4100, abs=1.5)
+        pull = (spectrum.residual - spectrum.skewed) / spectrum.error
+        assert np.nanstd(pull) < 1.5
+
+
+def test_spans_are_the_runs_of_bad_pixels():
+    wave = grid.wave(LOGLAM)
+    bad = np.zeros(NUM, bool)
+    bad[[0, 5, 6, NUM - 1]] = True
+    runs = candidate_figures.spans(wave, bad)
+    assert [first for first, _ in runs] == [wave[0], wave[5], wave[-1]]
+    assert runs[1][1] == pytest.approx(wave[7] - wave[5])

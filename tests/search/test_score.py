@@ -45,6 +45,7 @@ def survey(tmp_path_factory):
 def config_of(folder, **search):
     config = lya.get_config("default")
     config.data.window = WINDOW
+    config.vet.enabled = False  # test_vet.py
     config.search.update(
         {"input": str(folder), "batch_size": 4, "shard_rows": 8, "queue": 2, "report_hits": 0, **search}
     )

@@ -1,0 +1,136 @@
+"""The parts of a search's page that tell of its vetting: cuts, candidates, what was cut."""
+
+import html
+from typing import Any
+
+import numpy as np
+
+from lensjax.search.candidate_figures import annotate, draw_line, draw_spectrum
+from lensjax.search.candidates import Row, Vetted
+from lensjax.search.figures import inline_figure
+
+DOUBTS = {
+    "symmetric": "no red tail is certain",
+    "faint": "low S/N",
+    "sky": "near a line of the sky",
+    "lens": "near a line of the foreground galaxy",
+    "oii": "[O II] is not excluded",
+    "fit": "the fit ended at a bound",
+}
+
+
+def cuts(vetted: Vetted) -> str:
+    """What each cut took of the hits and of the sky fibers above the threshold, and how many false ones are left."""
+    said = vetted.summary
+    rows = [
+        f'<tr><th>hits</th><td class="n">{said["hits"]:,}</td><td class="n">{said["sky_hits"]:,}</td><td></td></tr>'
+    ]
+    for name, number in said["taken"].items():
+        control = said["sky_taken"][name]
+        if number or control:
+            reason = html.escape(said["reasons"][name])
+            cells = f'<td class="n">−{number:,}</td><td class="n">−{control:,}</td><td class="break">{reason}</td>'
+            rows.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
+    left = f'<td class="n">{said["candidates"]:,}</td><td class="n">{said["controls"]:,}</td>'
+    rows.append(f"<tr><th>candidates</th>{left}<td>no cut took them</td></tr>")
+    head = "<tr><th>cut</th><th class=n>galaxies</th><th class=n>sky fibers</th><th>why</th></tr>"
+    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div><p>{false_hits(said)}</p>'
+
+
+def false_hits(said: dict[str, Any]) -> str:
+    """The false candidates that the control sample predicts."""
+    false = said["false_candidates"]
+    if false["expected"] is None:
+        return "No sky fiber was among the input: how many candidates are false is not known."
+    return (
+        f"If galaxies err as often as sky fibers, {false['expected']:.1f} ({false['lower']:.1f} to "
+        f"{false['upper']:.1f}, 68 %) of the candidates are false: {said['controls']:,} of {said['sky_fibers']:,} sky "
+        "fibers pass every cut."
+    )
+
+
+def _cell(value: float, digits: int) -> str:
+    return f'<td class="n">{value:.{digits}f}</td>' if np.isfinite(value) else '<td class="n">–</td>'
+
+
+def candidate_table(vetted: Vetted) -> str:
+    """One line a candidate, best first, with a link to its figures and what speaks against it."""
+    if not vetted.rows:
+        return "<p>No candidates: the cuts took every hit.</p>"
+    calibrated = any(np.isfinite(row["probability"]) for row in vetted.rows)
+    heads = ["#", "name", "grade", "z lens", "z source", "S/N", "flux", "α", "score"]
+    heads += ["P(line)"] * calibrated + ["against it"]
+    text = {"name", "grade", "against it"}
+    head = "".join(f"<th{'' if name in text else ' class=n'}>{name}</th>" for name in heads)
+    rows = []
+    for i, row in enumerate(vetted.rows, 1):
+        link = f'<a href="#hit-{i}">{html.escape(label(row))}</a>'
+        numbers = [(row[k], n) for k, n in (("z_lens", 4), ("z_source", 4), ("fit_snr", 1), ("flux", 1))]
+        numbers += [(row["alpha"], 1), (row["score"], 3), *([(row["probability"], 3)] * calibrated)]
+        cells = "".join(_cell(*pair) for pair in numbers)
+        against = html.escape(row["doubts"].replace(",", ", ")) or "–"
+        grade = html.escape(row["grade"])
+        rows.append(f'<tr><td class="n">{i}</td><td>{link}</td><td>{grade}</td>{cells}<td>{against}</td></tr>')
+    total = vetted.summary["candidates"]
+    note = f"<p>The first {len(rows)} of {total:,}; the others are in the table.</p>" if len(rows) < total else ""
+    return f'{note}<div class="scroll"><table class="hits"><tr>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def label(row: Row) -> str:
+    """Its J2000 name, else where it is."""
+    return row["name"] or f"{row['plate']}-{row['mjd']}-{row['fiberid']:04d}"
+
+
+def candidate(number: int, row: Row, spectrum: Any, loglam: np.ndarray) -> str:
+    """The figures of a candidate, what was measured, and what speaks against it."""
+    name, facts = html.escape(label(row)), html.escape(annotate(row))
+    against = [str(DOUBTS.get(doubt, doubt)) for doubt in row["doubts"].split(",") if doubt]
+    said = "; ".join(against) or "nothing that was looked for"
+    rest = (
+        f"flux {row['flux']:.1f} ± {row['flux_err']:.1f}; FWHM {row['fwhm']:.0f} ± {row['fwhm_err']:.0f} km/s; "
+        f"skew over Gaussian Δχ² {row['delta_chi2']:.1f}; log odds of [O II] {row['oii_odds']:.1f}"
+    )
+    place = f"{row['plate']}-{row['mjd']}-{row['fiberid']:04d}; RA {row['ra']:.5f}°, Dec {row['dec']:.5f}°"
+    known = f"<br>Known: {html.escape(row['known'])}, {row['known_distance']:.1f}″ away" if row["known"] else ""
+    caption = (
+        f"<figcaption><h3>{number}. {name}, grade {html.escape(row['grade'])}</h3>{facts}<br>{html.escape(rest)}<br>"
+        f"Against it: {html.escape(said)}.{known}<br>{place}; {html.escape(row['file'])}, row {row['row']}</figcaption>"
+    )
+    if isinstance(spectrum, str):
+        return f'<figure id="hit-{number}">{caption}<p class="gone">{html.escape(spectrum)}</p></figure>'
+    options = dict(spectrum=spectrum, row=row, loglam=loglam)
+    whole = inline_figure(draw_spectrum, f"w{number}", f"Whole spectrum of {name}", (7.2, 3.0), **options)
+    line = inline_figure(draw_line, f"z{number}", f"Line of {name}: {facts}", (4.4, 3.4), **options)
+    panels = f'<div class="pair"><div class="wide">{whole}</div><div class="zoom">{line}</div></div>'
+    return f'<figure id="hit-{number}">{caption}{panels}</figure>'
+
+
+def legend() -> str:
+    """What the colours and dashes of the candidates' figures mean."""
+    kinds = {
+        "flux": "flux (whole spectrum: running mean); residual over error",
+        "fit": "foreground galaxy; Gaussian (dashed)",
+        "line": "skew normal; the line; Hβ, [O III], Hα if it were [O II] (dashed)",
+        "ink": "lines of the foreground galaxy (dotted)",
+        "band": "± 1σ",
+        "mask": "masked: bad pixels, lines of the galaxy",
+        "sky": "airglow and city-light lines",
+    }
+    key = "".join(f'<li><i style="background:var(--{name})"></i>{text}</li>' for name, text in kinds.items())
+    unit = "10<sup>-17</sup> erg s<sup>-1</sup> cm<sup>-2</sup>"
+    return f'<ul class="key">{key}</ul><p>Flux in {unit}, flux density in {unit} Å<sup>-1</sup>.</p>'
+
+
+def lost_table(vetted: Vetted) -> str:
+    """The hits of the highest scores that a cut took, and which."""
+    if not vetted.lost:
+        return "<p>No hit was cut.</p>"
+    reasons = vetted.summary["reasons"]
+    heads = "<th>name</th><th class=n>line (Å)</th><th class=n>S/N</th><th class=n>score</th><th>cut</th>"
+    rows = []
+    for row in vetted.lost:
+        cells = _cell(row["hit_wave"], 1) + _cell(row["snr"], 1) + _cell(row["score"], 3)
+        why = html.escape(reasons.get(row["cut"], row["cut"]))
+        rows.append(f"<tr><td>{html.escape(label(row))}</td>{cells}<td>{why}</td></tr>")
+    note = f"<p>The {len(rows)} of the highest score; all are in <code>hits.parquet</code>.</p>"
+    return f'{note}<div class="scroll"><table class="hits"><tr>{heads}</tr>{"".join(rows)}</table></div>'

@@ -1,0 +1,125 @@
+"""What is measured of a hit: continuum without the line, noise, spikes, neighbours, magnitude."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import lya
+from lensjax.physics import filters, grid
+from lensjax.search import matched_filter, measure, spectra
+from lensjax.surveys.write import write_spplate
+
+CONFIG = lya.get_config("default")
+LOGLAM = grid.window(3600, 9800)
+WAVE = grid.wave(LOGLAM)
+FIRST = grid.index0(grid.window(*CONFIG.data.window)) - grid.index0(LOGLAM)
+KERNEL = filters.gaussian_kernel(CONFIG.search.matched_filter.sigma, CONFIG.search.matched_filter.taps)
+PLACE = FIRST + 600
+
+
+def galaxy(z):
+    """The first template of the basis at redshift z, of flux about 1, on the whole range."""
+    basis = matched_filter.load_basis(CONFIG)
+    rest = basis.loglam0 + grid.STEP * np.arange(basis.vectors.shape[1])
+    flux = np.interp(LOGLAM - np.log10(1 + z), rest, np.asarray(basis.vectors[0]))
+    return flux / np.abs(flux).mean()
+
+
+def bump(place, height, sigma=2.2):
+    return height * np.exp(-0.5 * ((np.arange(len(LOGLAM)) - place) / sigma) ** 2)
+
+
+@pytest.fixture(scope="module")
+def subtract():
+    return jax.jit(measure.make_subtraction(CONFIG, LOGLAM))
+
+
+def subtracted(subtract, flux, ivar=None, z=0.5, place=PLACE):
+    ivar = np.full(len(LOGLAM), 25.0) if ivar is None else ivar
+    return jax.device_get(subtract(np.float32(flux), np.float32(ivar), np.float32(z), np.float32(place)))
+
+
+def test_the_galaxy_goes_and_the_line_stays(subtract):
+    line = bump(PLACE + 3, 2.0)  # the scorer was three pixels off
+    out = subtracted(subtract, galaxy(0.5) + line)
+    assert out["position"] == PLACE + 3
+    np.testing.assert_allclose(out["residual"], line, atol=0.04)
+    assert out["continuum"] == pytest.approx(galaxy(0.5)[PLACE + 3], abs=0.02)
+    assert (out["noise"], out["noise_scale"], out["bad_fraction"]) == (pytest.approx(0.2), 1.0, 0.0)
+    assert out["num_hits"] == 1
+
+
+def test_noise_and_bad_pixels_are_those_around_the_line(subtract):
+    rng = np.random.default_rng(0)
+    ivar = np.full(len(LOGLAM), 25.0)
+    ivar[PLACE + 5 : PLACE + 10] = 0
+    out = subtracted(subtract, galaxy(0.5) + 0.6 * rng.normal(size=len(LOGLAM)) + bump(PLACE, 6.0), ivar)
+    assert out["noise_scale"] == pytest.approx(3.0, rel=0.1)  # stated errors are a third of the truth
+    assert out["noise"] == pytest.approx(0.2 * out["noise_scale"], rel=1e-3)
+    assert out["bad_fraction"] == pytest.approx(5 / 21, abs=0.04)
+    np.testing.assert_allclose(out["ivar"][PLACE - 5], 25 / out["noise_scale"] ** 2, rtol=1e-5)
+
+
+def test_a_spike_fills_the_filter_and_a_line_does_not():
+    for flux, low, high in (
+        (bump(100, 1.0), 0.15, 0.3),
+        (bump(100, 1.0, 1.0), 0.35, 0.5),
+        (bump(100, 1.0, 0.1), 0.99, 1.0),
+    ):
+        signal = np.float32(flux[:200])
+        share = float(measure.pixel_fraction(signal, 100, KERNEL))
+        assert low < share <= high + 1e-5
+        for fraction in (share - 0.01, share + 0.01):
+            lone = matched_filter.lone_pixels(signal, np.ones(200, np.float32), KERNEL, fraction)
+            assert bool(lone[100]) == (share > fraction)
+    assert np.isinf(measure.pixel_fraction(np.float32(-bump(100, 1.0)[:200]), 100, KERNEL))
+
+
+def test_sky_fibers_of_any_redshift_are_measured(subtract):
+    """At z = 5 no template reaches the window: polynomials alone, and no pixel is lost."""
+    out = subtracted(subtract, bump(PLACE, 2.0) + 0.3, z=5.0)
+    assert out["position"] == PLACE and out["residual"][PLACE] == pytest.approx(2.0, abs=0.05)
+    assert out["noise"] == pytest.approx(0.2, rel=1e-3)
+
+
+def test_magnitude_of_a_flat_spectrum():
+    """f_nu of 3631 Jy x 10^(-0.4 x 20) is 20 mag, whatever the band."""
+    f_nu = 3.631e-20 * 10 ** (-0.4 * 20)
+    flux = (f_nu * 2.99792458e18 / WAVE**2 / 1e-17)[None]
+    assert measure.magnitude(flux, np.ones_like(flux), LOGLAM)[0] == pytest.approx(20.0, abs=0.01)
+    assert np.isnan(measure.magnitude(-flux, np.ones_like(flux), LOGLAM)[0])
+    assert np.isnan(measure.magnitude(flux, np.zeros_like(flux), LOGLAM)[0])
+
+
+def test_neighbours_are_the_fibers_beside_on_the_same_spectrograph(tmp_path):
+    window = grid.window(4000, 4050)
+    flux = np.arange(1.0, 503.0)[:, None] * np.ones(len(window))  # the flux says which fiber it is
+    path = tmp_path / "spPlate-4000-55600.fits"
+    write_spplate(path, window, flux, np.ones_like(flux), {"z": np.full(502, 0.5), "class": "GALAXY"})
+    fibers = np.array([1, 250, 500, 501, 502])
+    hits = {"file": np.full(5, str(path)), "row": fibers - 1, "plate": np.full(5, 4000), "fiberid": fibers}
+    chunks = list(spectra.read_hits(hits, window, 2))
+    assert [len(chunk.rows) for chunk in chunks] == [2, 2, 1] and all(chunk.readable.all() for chunk in chunks)
+    own = np.concatenate([chunk.flux[:, 0] for chunk in chunks])
+    beside = np.concatenate([chunk.beside_flux[:, :, 0] for chunk in chunks])
+    assert own.tolist() == fibers.tolist()
+    assert beside.tolist() == [[0, 2], [249, 251], [499, 0], [0, 502], [501, 0]]
+    ivar = np.concatenate([chunk.beside_ivar[:, :, 0] for chunk in chunks])
+    assert ((ivar > 0) == (beside > 0)).all()
+
+
+def test_light_of_a_bright_neighbour_is_measured():
+    num = len(LOGLAM)
+    own, bright = bump(PLACE, 1.0)[None], bump(PLACE, 30.0)[None] + 50.0
+    beside = np.stack([np.zeros_like(own), bright], axis=1)
+    ivar = np.full((1, num), 25.0)
+    chunk = spectra.Chunk(
+        np.zeros(1, int), own, ivar, np.ones_like(own), np.ones(1, bool), beside, np.stack([0 * ivar, ivar], axis=1)
+    )
+    out = measure._measure_neighbours(
+        chunk, np.array([float(PLACE)]), {"sigma": np.array([2.2 * grid.PIXEL_KMS])}, ivar
+    )
+    assert out["neighbour_ratio"][0] == pytest.approx(30.0, rel=1e-3) and out["neighbour_snr"][0] > 100
+    alone = chunk._replace(beside_ivar=0 * chunk.beside_ivar)
+    out = measure._measure_neighbours(alone, np.array([float(PLACE)]), {"sigma": np.array([150.0])}, ivar)
+    assert np.isnan(out["neighbour_ratio"][0]) and np.isnan(out["neighbour_snr"][0])

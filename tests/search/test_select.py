@@ -1,0 +1,177 @@
+"""Each cut on columns made by hand: what it takes, what it leaves, and in which order."""
+
+import numpy as np
+import pytest
+
+from configs import vetting
+from lensjax.core.errors import UserError
+from lensjax.physics import grid, lines
+from lensjax.search import control, select
+
+
+def settings(**changes):
+    vet = vetting.vetting()
+    vet.update(changes)
+    return vet
+
+
+def clean(num=6):
+    """Hits that every cut leaves alone, one wavelength each."""
+    wave = 4500.0 * 10 ** (5.5e-3 * np.arange(num) % 0.04)
+    columns = {"wave": wave, "z": np.full(num, 0.55), "sky": np.zeros(num, bool), "readable": np.ones(num, bool)}
+    values = {
+        "bad_fraction": 0.0, "num_hits": 1, "pixel_fraction": 0.3, "sigma": 170.0, "sigma_err": 20.0, "lsf": 75.0,
+        "fit_status": 0, "flux": 13.0, "noise": 0.4, "noise_scale": 1.0, "peak": 2.0, "fit_snr": 7.5, "contrast": 4.0,
+        "neighbour_ratio": np.nan, "neighbour_snr": np.nan, "oii_odds": -2.0, "nearby_odds": -2.0, "alpha": 3.0,
+        "snr_hbeta": 0.1, "snr_oiii": -0.3, "snr_halpha": 0.8,
+    }  # fmt: skip
+    return columns | {name: np.full(num, value) for name, value in values.items()}
+
+
+# Cut -> values, on row 2, that it takes.
+TAKEN = {
+    "unreadable": {"readable": False},
+    "coverage": {"bad_fraction": 0.5},
+    "hits": {"num_hits": 6},
+    "spike": {"pixel_fraction": 0.8},
+    "fit": {"fit_status": 2},
+    "noise": {"noise": 2.5},
+    "weak": {"fit_snr": 4.9},
+    "broad": {"sigma": 300.0},
+    "airglow": {"wave": 4359.6},
+    "galactic": {"wave": 4341.7, "fit_snr": 6.5},
+    "continuum": {"contrast": 0.4},
+    "lens_line": {"wave": 2797.3 * 1.55, "contrast": 0.8},
+    "neighbour": {"neighbour_ratio": 8.0, "neighbour_snr": 30.0},
+    "oii": {"oii_odds": 0.7},
+    "nearby": {"nearby_odds": 3.0},
+    "oii_lines": {"snr_oiii": 2.6},
+    "skewness": {"alpha": -0.1},
+}
+# The same, and what saves the row.
+SAVED = {
+    "broad": {"sigma": 300.0, "fit_snr": 8.5},
+    "spike": {"sigma": 60.0, "sigma_err": 30.0},  # narrower than the instrument, but not surely
+    "airglow": {"wave": 4744.6, "fit_snr": 6.0},
+    "continuum": {"contrast": 0.75},
+    "lens_line": {"wave": 2797.3 * 1.55, "contrast": 1.2},
+    "neighbour": {"neighbour_ratio": 8.0, "neighbour_snr": 3.0},
+    "weak": {"fit_snr": 5.1, "peak": 0.51},
+}
+
+
+def with_row(values, row=2):
+    columns = clean()
+    for name, value in values.items():
+        columns[name][row] = value
+    return columns
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_cut_takes_its_row_and_no_other(name):
+    vet = settings(cuts=(*vetting.CUTS, "oii_lines", "skewness"))
+    out = select.apply(with_row(TAKEN[name]), vet)
+    assert out["cut"].tolist() == ["candidate"] * 2 + [name] + ["candidate"] * 3
+    assert out["flags"].tolist() == [0, 0, 1 << list(select.CUTS).index(name), 0, 0, 0]
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_cut_spares_what_is_clearly_a_line(name):
+    assert np.all(select.apply(with_row(SAVED[name]), settings())["flags"] == 0)
+
+
+def test_every_cut_has_a_test_and_the_default_order_is_of_cuts_that_exist():
+    assert {*TAKEN, "observed", "rest"} == set(select.CUTS)
+    assert set(vetting.CUTS) < set(select.CUTS)
+
+
+def test_the_first_cut_names_the_row_and_switching_it_off_keeps_its_flag():
+    columns = with_row({"noise": 9.0, "oii_odds": 5.0})
+    both = (1 << list(select.CUTS).index("noise")) | (1 << list(select.CUTS).index("oii"))
+    for cuts, name in ((("noise", "oii"), "noise"), (("oii", "noise"), "oii"), (("weak",), "candidate")):
+        out = select.apply(columns, settings(cuts=cuts))
+        assert (out["cut"][2], out["flags"][2]) == (name, both)
+
+
+def test_a_spectrum_that_is_gone_is_taken_whatever_the_config_lists():
+    gone = {name: np.full(6, np.nan) if values.dtype.kind == "f" else values for name, values in clean().items()}
+    out = select.apply(gone | {"readable": np.zeros(6, bool)}, settings(cuts=()))
+    assert set(out["cut"]) == {"unreadable"}
+
+
+def test_sky_fibers_that_pass_are_controls():
+    out = select.apply(with_row({"sky": True}), settings())
+    assert out["cut"].tolist() == ["candidate"] * 2 + ["control"] + ["candidate"] * 3
+
+
+def test_an_unknown_cut_is_one_sentence():
+    with pytest.raises(UserError, match="has 'spikes': expected of unreadable"):
+        select.apply(clean(), settings(cuts=("spikes",)))
+
+
+def crowd(centre, frame, num=400, seed=0):
+    """Wavelengths spread evenly over the window, and ten more at one place of `frame` (observed or rest)."""
+    rng = np.random.default_rng(seed)
+    columns = clean(num + 10)
+    columns["z"] = rng.uniform(0.4, 0.6, num + 10)
+    wave = 10 ** rng.uniform(np.log10(3800), np.log10(5000), num + 10)
+    wave[num:] = centre * (1 + columns["z"][num:] if frame == "rest" else 1) * (1 + rng.uniform(-1e-5, 1e-5, 10))
+    return columns | {"wave": wave}
+
+
+def counts_by_loop(wave, vet):
+    """The recipe of the traditional search, bin by bin: excess of each row."""
+    place = np.floor(np.log10(wave) / vet.density_bin).astype(int)
+    excess = np.zeros(len(wave))
+    half = vet.density_bins // 2
+
+    def sigma(b):
+        around = [
+            np.sum(place == b + j) if place.min() - 1 <= b + j <= place.max() + 1 else 0 for j in range(-half, half + 1)
+        ]
+        background = max(np.median(around), 1)
+        return (np.sum(place == b) - background) / np.sqrt(background)
+
+    for i, b in enumerate(place):
+        excess[i] = max(sigma(b - 1), sigma(b), sigma(b + 1))
+    return excess
+
+
+def test_excess_equals_the_recipe_bin_by_bin():
+    wave, vet = crowd(4200.3, "observed")["wave"], settings()
+    found = select.excess(wave, np.ones(len(wave), bool), vet)
+    np.testing.assert_allclose(found, counts_by_loop(wave, vet))
+    assert found[-10:].min() > 4 and np.mean(found[:-10] > 4) < 0.02
+
+
+@pytest.mark.parametrize("frame", ["observed", "rest"])
+def test_crowds_are_taken_in_their_own_frame(frame):
+    columns = crowd(4205.0 if frame == "observed" else 2850.0, frame)
+    cut = select.apply(columns, settings(cuts=(frame,)))["cut"]
+    assert np.all(cut[-10:] == frame) and np.mean(cut[:-10] == frame) < 0.02
+
+
+def test_what_is_already_cut_and_the_sky_make_no_crowd():
+    columns = crowd(4205.0, "observed")
+    columns["noise"][-8:-4] = 9.0
+    columns["sky"][-4:] = True
+    cut = select.apply(columns, settings(cuts=("noise", "observed")))["cut"]
+    assert set(cut[-10:-8]) == {"candidate"} and set(cut[-4:]) == {"control"}
+
+
+def test_distance_is_in_pixels_and_infinite_for_nothing():
+    wave = np.array([lines.LYA * 3 * 10 ** (2.5 * grid.STEP), np.nan])
+    np.testing.assert_allclose(select.distance(wave, (100.0, lines.LYA * 3)), [2.5, np.inf], atol=1e-8)
+
+
+def test_expected_false_hits_scale_with_the_sample_and_have_the_jeffreys_interval():
+    out = control.expected_false(4, 1000, 9000)
+    assert out["expected"] == 36
+    # 68 % of Gamma(4.5): numerically, from its density
+    x = np.linspace(0, 30, 300_001)
+    density = np.cumsum(x**3.5 * np.exp(-x))
+    low, high = (9 * np.interp(q, density / density[-1], x) for q in control.ONE_SIGMA)
+    np.testing.assert_allclose([out["lower"], out["upper"]], [low, high], rtol=1e-3)
+    none = control.expected_false(0, 1000, 9000)
+    assert none["expected"] == none["lower"] == 0 and 0 < none["upper"] < 12
+    assert control.expected_false(0, 0, 10)["expected"] is None
