@@ -203,9 +203,8 @@ def make_inject(config: Any, loglam: np.ndarray) -> Callable:
     wave = jnp.asarray(grid.wave(loglam), jnp.float32)
 
     def inject(key: jax.Array, example: dict[str, jax.Array], snr: jax.Array):
-        sim = types.SimpleNamespace(
-            line_law="snr", snr_range=(snr, snr), line_profile="skewnormal", line_fraction=2.0, oii_fraction=0.0
-        )
+        law = {"line_law": "snr", "snr_range": (snr, snr), "line_profile": "skewnormal", "mirror_fraction": 0.1}
+        sim = types.SimpleNamespace(**law, line_fraction=2.0, oii_fraction=0.0)
         good = example["ivar"] > 0
         sigma = jnp.where(good, example["ivar"], 1.0) ** -0.5
         instrument = types.SimpleNamespace(wave=wave, lsf=example["wdisp"])

@@ -52,34 +52,8 @@ def common() -> config_dict.ConfigDict:
 
     config.vet = vetting.vetting()  # from hits to candidates
 
-    # Lines injected into the user's own spectra, search/inject.py.
-    config.inject = config_dict.ConfigDict()
-    config.inject.lines = 20_000
-    config.inject.hosts = 500  # galaxies, and sky fibers, held in memory
-    config.inject.snr = (3.0, 20.0)  # uniform; of the true profile under the spectrum's own errors
-    config.inject.mirror_fraction = 0.3  # of the lines have their tail on the blue side
-    config.inject.near = 6.0  # pixels within which a hit is the injected line
-    config.inject.line_rate = 0.01  # of the galaxies have a line: the prior of every probability
-    config.inject.reliability_edges = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97, 1.0)
-    config.inject.edges = config_dict.ConfigDict()  # of the cells of the completeness maps
-    config.inject.edges.wave = (3800.0, 4000.0, 4200.0, 4400.0, 4600.0, 4800.0, 5000.0)
-    config.inject.edges.snr = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 15.0, 20.0)
-    config.inject.edges.line_flux = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 36.0, 60.0)  # 1e-17 erg/s/cm2
-    config.inject.edges.line_sigma = (50.0, 110.0, 150.0, 190.0, 240.0, 300.0, 500.0)  # km/s
-    config.inject.edges.line_alpha = (-20.0, -5.0, -2.0, 0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
-
-    # Mock plates to search, search/mock.py and sims/plate.py.
-    config.mock = config_dict.ConfigDict()
-    config.mock.plates = 1
-    config.mock.fibers = 1000  # of a plate
-    config.mock.window = (3600.0, 9800.0)  # Angstrom
-    config.mock.sky_fraction = 0.08  # of the fibers: the control sample
-    config.mock.lya_rate = 0.01  # of the galaxies
-    config.mock.oii_rate = 0.01  # of the galaxies: background [OII] emitters at z < 0.34
-    config.mock.line_law = "lesser"  # flux, see sims/lya.py: "lesser", "snr" (uniform in snr_range) or "paper"
-    config.mock.snr_range = (4.0, 20.0)
-    config.mock.dirt = 1.0  # 1 as dirty as real plates, which is less than config.sim.dirt is; 0 clean
-    config.mock.lost_rate = 0.005  # of the galaxies have a wrong redshift, or are stars
+    config.inject = injection()
+    config.mock = mocks()
 
     # Public spectra to download, surveys/fetch.py.
     config.fetch = config_dict.ConfigDict()
@@ -93,6 +67,41 @@ def common() -> config_dict.ConfigDict:
     config.fetch.backoff = 1.0  # seconds before the first retry; doubles each time
     config.fetch.timeout = 60.0  # seconds without a byte
     return config
+
+
+def injection() -> config_dict.ConfigDict:
+    """The block config.inject: lines injected into the user's own spectra, search/inject.py."""
+    inject = config_dict.ConfigDict()
+    inject.lines = 20_000
+    inject.hosts = 500  # galaxies, and sky fibers, held in memory
+    inject.snr = (3.0, 20.0)  # uniform; of the true profile under the spectrum's own errors
+    inject.mirror_fraction = 0.3  # of the lines have their tail on the blue side
+    inject.near = 6.0  # pixels within which a hit is the injected line
+    inject.line_rate = 0.01  # of the galaxies have a line: the prior of every probability
+    inject.reliability_edges = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97, 1.0)
+    inject.edges = config_dict.ConfigDict()  # of the cells of the completeness maps
+    inject.edges.wave = (3800.0, 4000.0, 4200.0, 4400.0, 4600.0, 4800.0, 5000.0)
+    inject.edges.snr = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 15.0, 20.0)
+    inject.edges.line_flux = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 36.0, 60.0)  # 1e-17 erg/s/cm2
+    inject.edges.line_sigma = (50.0, 110.0, 150.0, 190.0, 240.0, 300.0, 500.0)  # km/s
+    inject.edges.line_alpha = (-20.0, -5.0, -2.0, 0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
+    return inject
+
+
+def mocks() -> config_dict.ConfigDict:
+    """The block config.mock: mock plates to search, search/mock.py and sims/plate.py."""
+    mock = config_dict.ConfigDict()
+    mock.plates = 1
+    mock.fibers = 1000  # of a plate
+    mock.window = (3600.0, 9800.0)  # Angstrom
+    mock.sky_fraction = 0.08  # of the fibers: the control sample
+    mock.lya_rate = 0.01  # of the galaxies
+    mock.oii_rate = 0.01  # of the galaxies: background [OII] emitters at z < 0.34
+    mock.line_law = "lesser"  # flux, see sims/lya.py: "lesser", "snr" (uniform in snr_range) or "paper"
+    mock.snr_range = (4.0, 20.0)
+    mock.dirt = 1.0  # 1 as dirty as real plates, which is less than config.sim.dirt is; 0 clean
+    mock.lost_rate = 0.005  # of the galaxies have a wrong redshift, or are stars
+    return mock
 
 
 def smoke(config: config_dict.ConfigDict) -> config_dict.ConfigDict:

@@ -4,7 +4,7 @@ from ml_collections import config_dict
 
 CUTS = (  # in this order; others that search/select.py knows: "oii_lines", "skewness"
     *("coverage", "hits", "spike", "fit", "noise", "weak", "broad", "airglow", "galactic"),
-    *("continuum", "lens_line", "neighbour", "oii", "nearby", "observed", "rest"),
+    *("continuum", "lens_line", "neighbour", "oii", "nearby", "unsure", "observed", "rest"),
 )
 
 
@@ -25,6 +25,7 @@ def vetting() -> config_dict.ConfigDict:
     vet.max_pixel_fraction = 0.5  # spike: of the filter's signal, from one pixel
     vet.min_lsf = 1.1  # spike: width and its error, over the line-spread function's
     vet.max_sigma = 400.0  # fit: km/s; one in 361 candidates of Cao et al. (2020) is broader
+    vet.width_errors = 1.0  # fit, broad: of the width, that may have made it broad
     vet.max_noise = 2.0  # noise: error of a pixel
     vet.max_noise_scale = 3.0  # noise: scatter over the stated errors
     vet.min_peak = 0.5  # weak: flux density; Li et al. (2018) have about 1
@@ -39,6 +40,7 @@ def vetting() -> config_dict.ConfigDict:
     vet.lens_contrast = 1.0  # lens_line: the same there
     vet.neighbour_ratio = 5.0  # neighbour: its flux at the line's place over the line's
     vet.neighbour_snr = 8.0
+    vet.min_posterior = 0.5  # unsure: by the score alone, where config.inject.line_rate of the galaxies have a line
     vet.density_bin = 3e-4  # observed, rest: dex
     vet.density_bins = 101  # of the running median
     vet.max_excess = 4.0  # observed, rest: sigma

@@ -29,6 +29,7 @@ PAPER_PEAK, PAPER_PEAK_SCALE = 1.5, 2.0  # 1e-17 erg/s/cm2/A
 MASK_HALF_WIDTH = 10  # pixels around a line of the lens that no method looks at
 Z_ERROR = 1e-4  # of the lens redshift over 1 + z: 30 km/s
 LOST_RATE, LOST_BRIGHTNESS = 0.25, 40.0  # objects at a wrong redshift, up to 40 times as bright: stars among galaxies
+STAR_RATE = 0.5  # of these, at z = 0, as the pipeline knows most stars
 EDGE = 8  # pixels at either end of the window that hold no line centre
 FLUX_LAW = (6.3, 13.5, 46.0)  # 1e-17 erg/s/cm2, 5/50/95 %
 SIGMA_LAW = (110.0, 170.0, 297.0)  # km/s
@@ -57,16 +58,17 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
 
     def simulate(key: jax.Array) -> dict[str, jax.Array]:
         keys = jax.random.split(key, 11)
-        u = jax.random.uniform(keys[0], (8,), minval=1e-6)
+        u = jax.random.uniform(keys[0], (9,), minval=1e-6)
         dirt = sim.dirt * jnp.maximum(u[0] - sim.clean_fraction, 0.0) / (1 - sim.clean_fraction)
         row, z = continua.snap(basis, _redshift(u[1:4], sim.redshift))
         lost = u[6] < LOST_RATE * dirt
         brightness = _brightness(u[4]) * jnp.where(lost, LOST_BRIGHTNESS ** u[7], 1.0)
         continuum = brightness * continua.draw_continuum(keys[1], basis, row, len(loglam))
-        wrong = sim.redshift[0] + (sim.redshift[1] - sim.redshift[0]) * u[5]
+        wrong = jnp.where(u[5] < STAR_RATE, 0.0, _between(sim.redshift, (u[5] - STAR_RATE) / (1 - STAR_RATE)))
         z = jnp.where(lost, wrong, z + dirt * Z_ERROR * (1 + z) * ndtri(u[5]))
         star = jnp.where(lost, noise.draw_stellar_lines(keys[10], instrument), 1.0) if sim.dirt else 1.0
-        galaxy = _observe(keys[2:9], instrument, continuum * star, z, dirt, correlated=sim.dirt > 0)
+        correlation = jnp.minimum(2 * u[8], 1.0) if sim.dirt else 0.0  # as measured in one half, weaker in the other
+        galaxy = _observe(keys[2:9], instrument, continuum * star, z, dirt, correlation)
         line = draw_line(keys[9], sim, instrument, galaxy, z)
         flux = galaxy["flux"] + line.pop("model")
         if sim.dirt:
@@ -84,8 +86,12 @@ def _redshift(u: jax.Array, limits: tuple[float, float]) -> jax.Array:
     """
     low, high = limits
     boss = 0.55 + 0.1 * ndtri(u[0])
-    flat = low + (high - low) * u[1]
+    flat = _between(limits, u[1])
     return jnp.where((u[2] < 0.7) & (boss >= low) & (boss < high), boss, flat)
+
+
+def _between(limits: tuple[float, float], share: jax.Array) -> jax.Array:
+    return limits[0] + (limits[1] - limits[0]) * share
 
 
 def _brightness(u: jax.Array) -> jax.Array:
@@ -93,7 +99,7 @@ def _brightness(u: jax.Array) -> jax.Array:
     return 0.55 * jnp.exp(0.7 * jnp.clip(ndtri(u), -3.0, 3.0))
 
 
-def _observe(keys, instrument, continuum, z, dirt, correlated, setting=DIRT) -> dict[str, jax.Array]:
+def _observe(keys, instrument, continuum, z, dirt, correlation, setting=DIRT) -> dict[str, jax.Array]:
     """The galaxy as the pipeline gives it, without a background line: flux, ivar; truth continuum, sigma, artefact."""
     km, ke, kn, kr, ks, ka, kb = keys
     sigma = noise.draw_error(ke, instrument, continuum)
@@ -104,7 +110,7 @@ def _observe(keys, instrument, continuum, z, dirt, correlated, setting=DIRT) -> 
         + noise.draw_spikes(ks, sigma, setting, dirt)
         + noise.draw_airglow(ka, instrument, sigma, setting, dirt)
     )
-    flux = continuum + artefact + noise.draw_noise(kn, sigma, correlated)
+    flux = continuum + artefact + noise.draw_noise(kn, sigma, correlation)
     ivar = jnp.where(good, reported**-2.0, 0.0)
     return {"flux": flux, "ivar": ivar, "continuum": continuum, "sigma": sigma, "artefact": artefact}
 

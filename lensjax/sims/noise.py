@@ -80,14 +80,14 @@ def draw_error(key: jax.Array, instrument: Instrument, continuum: jax.Array) -> 
     return instrument.error * jnp.exp(shape) * jnp.sqrt(photons)
 
 
-def draw_noise(key: jax.Array, error: jax.Array, correlated: bool) -> jax.Array:
-    """Gaussian noise (P,) of standard deviation `error` (P,), white or with the pipeline's lag correlation."""
-    if not correlated:
+def draw_noise(key: jax.Array, error: jax.Array, correlation: jax.Array | float) -> jax.Array:
+    """Gaussian noise (P,) of standard deviation `error` (P,); correlation: 0 white, 1 as the pipeline's, or between."""
+    if isinstance(correlation, (int, float)) and correlation == 0:
         return error * jax.random.normal(key, error.shape)
-    taps = (1.0, *MOVING_AVERAGE)
+    taps = (1.0, *(correlation * tap for tap in MOVING_AVERAGE))
     white = jax.random.normal(key, (error.shape[0] + len(taps) - 1,))
     smooth = sum(tap * white[i : i + error.shape[0]] for i, tap in enumerate(taps))
-    return error * smooth / np.float32(np.linalg.norm(taps))
+    return error * smooth / jnp.sqrt(sum(tap * tap for tap in taps))
 
 
 def draw_reported_error(key: jax.Array, error: jax.Array, setting: Dirt, dirt: jax.Array) -> jax.Array:

@@ -96,7 +96,7 @@ def make_plate_simulator(config: Any) -> Callable[[jax.Array], dict[str, jax.Arr
         z = jnp.where(sky, SKY_REDSHIFT * u[5], z)
         continuum = jnp.where(sky, 0.0, continuum * star)
         dirt = mock.dirt * u[0]
-        galaxy = lya._observe(keys[2:9], instrument, continuum, z, dirt, correlated=True, setting=SURVEY_DIRT)
+        galaxy = lya._observe(keys[2:9], instrument, continuum, z, dirt, correlation=1.0, setting=SURVEY_DIRT)
         galaxy["ivar"] = jnp.where(flagged, 0.0, galaxy["ivar"] / reported**2)
         kind = jnp.where(
             sky, 3, jnp.where(u[9] < mock.lya_rate, 1, jnp.where(u[9] < mock.lya_rate + mock.oii_rate, 2, 0))

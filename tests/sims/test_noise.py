@@ -19,8 +19,8 @@ def instrument():
 
 def test_noise_is_white_or_correlated_as_measured():
     error = jnp.full(1192, 0.5)
-    for correlated, expected in ((False, (0.0, 0.0, 0.0)), (True, (0.157, -0.132, 0.052))):
-        draw = np.asarray(jax.vmap(lambda k, c=correlated: noise.draw_noise(k, error, c))(KEYS))
+    for correlation, expected in ((0.0, (0.0, 0.0, 0.0)), (1.0, (0.157, -0.132, 0.052))):
+        draw = np.asarray(jax.vmap(lambda k, c=correlation: noise.draw_noise(k, error, c))(KEYS))
         assert draw.std() == pytest.approx(0.5, rel=0.01)
         lags = [(draw[:, lag:] * draw[:, :-lag]).mean() / draw.var() for lag in (1, 2, 3)]
         np.testing.assert_allclose(lags, expected, atol=0.005)
