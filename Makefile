@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 test: $(STAMP)
-	@$(PY) -m pytest -q
+	@$(PY) -m pytest -q -n auto --dist loadfile
 
 lint: $(STAMP)
 	@$(VENV)/bin/ruff check .

@@ -195,7 +195,8 @@ def _columns(block: Block, selected: np.ndarray, out: dict, messages: dict[int, 
     """Rows of the table; a spectrum without a good pixel has no score, whatever came out for its zeros."""
     num, good = len(selected), block.has_data
     out = {name: np.asarray(x)[:num] for name, x in jax.device_get(out).items()}
-    scores = {name: np.where(good, out[name], np.nan).astype(np.float32) for name in ("score", "wave", "snr")}
+    out.setdefault("kind", np.full(num, np.nan))
+    scores = {name: np.where(good, out[name], np.nan).astype(np.float32) for name in ("score", "wave", "snr", "kind")}
     status = block.table["status"]
     if "status" in out:
         said = np.array([messages[int(code)] for code in out["status"]])

@@ -38,6 +38,7 @@ COLUMNS = {
     "score": (pa.float32(), "", "0 to 1, higher is more line-like; NaN if not scored"),
     "wave": (pa.float32(), "Angstrom", "vacuum wavelength of the best line; NaN if not scored"),
     "snr": (pa.float32(), "", "signal-to-noise of that line; NaN if not scored"),
+    "kind": (pa.float32(), "", "chance of the first of two kinds, config.model.kinds; NaN where none are told apart"),
     "status": (pa.string(), "", "ok, or why the object is not selected or has no score"),
     "cut": (
         pa.string(),
