@@ -57,7 +57,7 @@ demo: $(STAMP)
 	@$(RUN_DEMO) --mode=mock
 	@echo "4/4 Searching it"
 	@$(RUN_DEMO) --mode=search --config.search.input=$(DEMO)/mock
-	@echo "Written:"; for file in $(DEMO)/scores.parquet $(DEMO)/evaluation.json $(DEMO)/*.png $(DEMO)/*.html; do \
+	@echo "Written:"; for file in $(DEMO)/candidates.fits $(DEMO)/scores.parquet $(DEMO)/evaluation.json $(DEMO)/*.png $(DEMO)/*.html; do \
 	    if [ -e "$$file" ]; then echo "  $$file"; fi; \
 	done
 

@@ -1,8 +1,9 @@
 """From mock plates to candidates: purity and completeness of the whole chain, and what each cut took.
 
 Galaxies with one Lyman-alpha emitter and one background [OII] emitter in 100, sky fibers, spikes and sky residuals as
-in real plates (sims/plate.py) are searched by the released network and vetted; then the same with one in 5,000.
-Intervals are 68 %.
+in real plates (sims/plate.py) are searched by the released network and vetted; then the same with one in 5,000. The
+rate of lines is stated to the vetting (config.inject.line_rate). Intervals are 68 %. The cuts of configs/vetting.py
+were chosen on seeds 3 and 6 to 9: judge them by others.
 """
 
 import argparse
@@ -30,6 +31,7 @@ def make_config(galaxies: int, one_in: int, seed: int):
     config.seed = seed
     config.mock.update({"fibers": FIBERS, "lya_rate": 1 / one_in, "oii_rate": 1 / one_in})
     config.mock.plates = int(np.ceil(galaxies / FIBERS / (1 - config.mock.sky_fraction)))
+    config.inject.line_rate = 1 / one_in
     config.search.report_hits = 0
     return config
 
@@ -125,16 +127,20 @@ def table(hits: dict, galaxy: np.ndarray) -> None:
 
 
 def control(funnel: dict, hits: dict, galaxy: np.ndarray, passed: np.ndarray) -> None:
-    """False hits and false candidates among galaxies against what the sky fibers foretell."""
+    """False hits and false candidates among galaxies against what the sky fibers foretell, to two sigma.
+
+    Sigma is of both numbers; a 68 % interval alone would fail one time in three.
+    """
     false = hits["true"] == "none"
     for text, key, chosen in (("hits", "false_hits", galaxy), ("candidates", "false_candidates", passed)):
         number, told = int((false & chosen).sum()), funnel[key]
         if told["expected"] is None:
             continue
         side = told["upper"] if number > told["expected"] else told["lower"]
-        holds = abs(number - told["expected"]) <= np.hypot(side - told["expected"], np.sqrt(number))
+        pull = (number - told["expected"]) / max(np.hypot(side - told["expected"], np.sqrt(number)), 1e-9)
         interval = f"{told['expected']:.1f} ({told['lower']:.1f} to {told['upper']:.1f})"
-        print(f"{'holds' if holds else 'FAILS'}: false {text} {number}, foretold by the sky fibers {interval}")
+        verdict = "holds" if abs(pull) <= 2 else "FAILS"
+        print(f"{verdict}: false {text} {number}, foretold by the sky fibers {interval}: {pull:+.1f} sigma")
 
 
 def main() -> None:

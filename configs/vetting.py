@@ -22,7 +22,7 @@ def vetting() -> config_dict.ConfigDict:
     # Bounds, each with the cut that reads it.
     vet.max_bad_fraction = 0.4  # coverage: of the pixels within 10 of the line
     vet.max_hits = 5  # hits: of the matched filter, in one spectrum
-    vet.max_pixel_fraction = 0.5  # spike: of the filter's signal, from one pixel
+    vet.max_pixel_fraction = 0.42  # spike: of the filter's signal, from one pixel
     vet.min_lsf = 1.1  # spike: width and its error, over the line-spread function's
     vet.max_sigma = 400.0  # fit: km/s; one in 361 candidates of Cao et al. (2020) is broader
     vet.width_errors = 1.0  # fit, broad: of the width, that may have made it broad
@@ -33,14 +33,14 @@ def vetting() -> config_dict.ConfigDict:
     vet.broad_sigma = 290.0  # broad: km/s, wider,
     vet.broad_snr = 8.0  # broad: and fainter
     vet.sky_pixels = 2.0  # airglow, galactic: distance
-    vet.sky_snr = 12.0  # airglow, galactic: lines stay above it x root of the sky line's strength, Hg 4359 = 1
+    vet.sky_snr = 10.0  # airglow, galactic: lines stay above it x root of the sky line's strength, Hg 4359 = 1
     vet.unlisted_strength = 0.3  # airglow, galactic: of lines without a measured one
     vet.min_contrast = 0.7  # continuum: of the line's peak over it
     vet.lens_pixels = 8.0  # lens_line: distance
     vet.lens_contrast = 1.0  # lens_line: the same there
     vet.neighbour_ratio = 5.0  # neighbour: its flux at the line's place over the line's
     vet.neighbour_snr = 8.0
-    vet.min_posterior = 0.5  # unsure: by the score alone, where config.inject.line_rate of the galaxies have a line
+    vet.min_posterior = 0.4  # unsure: by the score alone, where config.inject.line_rate of the galaxies have a line
     vet.density_bin = 3e-4  # observed, rest: dex
     vet.density_bins = 101  # of the running median
     vet.max_excess = 4.0  # observed, rest: sigma
@@ -48,7 +48,7 @@ def vetting() -> config_dict.ConfigDict:
 
     # Galaxies nearer than the lens, fit/companions.py: their lines, measured in the whole spectrum.
     vet.oii = config_dict.ConfigDict()
-    vet.oii.max_odds = -0.5  # oii: log10 of the odds for [OII] that the spectrum gives
+    vet.oii.max_odds = -0.6  # oii: log10 of the odds for [OII] that the spectrum gives
     vet.oii.max_nearby_odds = 1.0  # nearby: the same for Hgamma, Hbeta and [OIII] of z < 0.15
     vet.oii.max_snr = 2.5  # oii_lines: Shu et al. 2016
     vet.oii.outliers = 0.03  # of the places in a red spectrum have ten times the stated error

@@ -218,4 +218,5 @@ def bias(model: Model, params: Scalars, data: Data, spread: tuple[Scalars, ...])
         return tuple(t + ivar * trace * s for t, s in zip(total, slope, strict=True)), None
 
     pull = jax.lax.scan(add, (jnp.zeros_like(params[0]),) * num, tuple(data))[0]
-    return tuple(-0.5 * sum(c * p for c, p in zip(row, pull, strict=True)) for row in spread)
+    zero = jnp.zeros_like(params[0])
+    return tuple(-0.5 * sum((c * p for c, p in zip(row, pull, strict=True)), zero) for row in spread)

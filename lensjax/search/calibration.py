@@ -80,6 +80,34 @@ def reliability(
     return out | {"number": [float(v) for v in number]}
 
 
+def posterior(score: np.ndarray, config: Any) -> np.ndarray:
+    """Probability (N,) of a line by the network's score (N,) alone, where config.inject.line_rate of the galaxies have
+    one; NaN for a scorer that is no network.
+
+    The focal loss is least not at the probability but at a score q whose odds are L'(1 - q) / L'(q), L(q) = -(1 -
+    q)^gamma log q (Charoenphakdee et al. 2021, theorem 11). These are of spectra of which config.sim.line_fraction have
+    a line, and turn into the survey's by the ratio of the two odds.
+    """
+    x = logit(score)
+    if config.search.scorer != "network":
+        return np.full(len(x), np.nan)
+    odds = np.log(_slope(-x, config.loss.gamma)) - np.log(_slope(x, config.loss.gamma))
+    shift = special.logit(config.inject.line_rate) - special.logit(config.sim.line_fraction)
+    return special.expit(odds + shift)
+
+
+def _slope(x: np.ndarray, gamma: float) -> np.ndarray:
+    """-dL/dq of the focal loss at q = expit(x), (N,)."""
+    q, rest = special.expit(x), special.expit(-x)
+    return rest**gamma / q - gamma * rest ** (gamma - 1) * special.log_expit(x)
+
+
+def find_probability(score: np.ndarray, folder: pathlib.Path, scorer: str) -> np.ndarray:
+    """`probability` (N,) by the calibration.json in `folder`; NaN without one of these weights."""
+    known = read_calibration(folder, scorer)
+    return probability(score, known) if known else np.full(len(score), np.nan)
+
+
 def write_calibration(folder: pathlib.Path, calibration: dict[str, Any]) -> pathlib.Path:
     """Write calibration.json into `folder`; returns its path."""
     path = folder / CALIBRATION_NAME

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from lensjax.fit import lya, skewnormal, staged
 from lensjax.physics import grid
-from lensjax.search.calibration import probability, read_calibration
+from lensjax.search.calibration import find_probability
 from lensjax.search.measure import make_subtraction
 from lensjax.search.spectra import Columns, read_hits
 from lensjax.search.vet import FUNNEL_NAME, HITS_NAME
@@ -62,10 +62,8 @@ def read_vetted(config: Any, folder: pathlib.Path, scorer: str) -> Vetted | None
     hits, chosen = (pq.read_table(path).to_pydict() for path in paths[1:])
     hits, chosen = ({name: np.array(values) for name, values in table.items()} for table in (hits, chosen))
     hits = {name: values[~hits["sky"].astype(bool)] for name, values in hits.items()}
-    known = read_calibration(folder, scorer)
     for table in (hits, chosen):
-        score = table["score"].astype(float)
-        table["probability"] = probability(score, known) if known else np.full(len(score), np.nan)
+        table["probability"] = find_probability(table["score"].astype(float), folder, scorer)
     limit = config.search.report_hits
     best = {name: values[:limit] for name, values in chosen.items()}
     lost = np.flatnonzero(hits["cut"] != "candidate") if len(hits["cut"]) else np.zeros(0, int)

@@ -76,6 +76,7 @@ def _write_fits(table: Any, path: pathlib.Path) -> None:
 
 
 def _write_votable(table: Any, path: pathlib.Path) -> None:
+    """Infinite errors are respelt: astropy has +InF, which the standard does not know and other readers refuse."""
     from astropy.io.votable.tree import Info, Resource, TableElement, VOTableFile
 
     file, resource = VOTableFile(version=VOTABLE), Resource()
@@ -83,6 +84,7 @@ def _write_votable(table: Any, path: pathlib.Path) -> None:
     resource.infos.extend(Info(name=key, value=str(value)) for key, value in table.meta.items())
     resource.tables.append(TableElement.from_table(file, table))
     file.to_xml(str(path))
+    path.write_bytes(path.read_bytes().replace(b"<TD>+InF</TD>", b"<TD>+Inf</TD>"))
 
 
 def _write_ecsv(table: Any, path: pathlib.Path) -> None:

@@ -28,6 +28,12 @@ COLUMNS = {
     "grade": ("", "meta.code.qual", "A: no doubt is noted; B: one of them; C: more (see doubts)"),
     "doubts": ("", "meta.note", "what speaks against it without a cut: symmetric, faint, sky, lens, oii, fit"),
     "score": ("", "stat.probability", "of the search, 0 to 1"),
+    "posterior": ("", "stat.probability", "of a line, by the score alone where config.inject.line_rate have one"),
+    "probability": (
+        "",
+        "stat.probability",
+        "of a line, the score calibrated by injected lines; NaN before --mode=inject",
+    ),
     "snr": ("", "stat.snr", "signal-to-noise of the search"),
     "fit_snr": ("", "stat.snr;spect.line", "signal-to-noise of the fitted profile"),
     "theta_e": ("arcsec", "phys.angSize", "Einstein radius of an isothermal sphere of config.vet.velocity_dispersion"),
@@ -105,5 +111,5 @@ def nothing_measured() -> dict[str, np.ndarray]:
     """What is measured of no hits: columns of length zero, of the right types."""
     empty = {name: np.zeros(0, int if name in WHOLE else float) for name in COLUMNS}
     known = ("name", "plate", "mjd", "fiberid", "targetid", "z_lens", "ra", "dec", "score", "snr", "hit_wave", "sky")
-    known += ("file", "row", "index")
+    known += ("posterior", "probability", "file", "row", "index")
     return {name: values for name, values in empty.items() if name not in known} | {"readable": np.zeros(0, bool)}

@@ -23,9 +23,10 @@ from lensjax.core.journal import Progress
 from lensjax.physics import grid
 from lensjax.search import calibration, completeness, inject_figures, score, select, shards
 from lensjax.search.measure import make_measure
+from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.spectra import Chunk, Columns
-from lensjax.search.vet import HITS_NAME
+from lensjax.search.vet import HITS_NAME, vet
 from lensjax.sims import lya, noise
 from lensjax.surveys import Block, concatenate, find_files, join, read_block, read_catalogue
 
@@ -38,8 +39,9 @@ def inject(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
     """Inject config.inject.lines lines into galaxies of config.search.input; write what the search makes of them.
 
     Writes injected.parquet (one row a line), completeness.fits, calibration.json, and completeness.pdf, .png and
-    reliability.pdf, .png. A finished run of the same input, weights and settings is recognised and not repeated; a
-    killed one goes on behind its last chunk of lines.
+    reliability.pdf, .png; where the workdir has a vetted search by the same weights, its candidates.* and page get
+    their probabilities. A finished run of the same input, weights and settings is recognised and not repeated; a killed
+    one goes on behind its last chunk of lines.
 
     scorer: stands in for the one that the config names. Returns the calibration with completeness as a whole.
     Raises UserError for input without a galaxy that the search selects.
@@ -59,15 +61,20 @@ def inject(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
     inject_figures.write_figures(folder, lines, completeness.make_edges(config.inject), known)
     rate = float(np.mean(lines["found"]))
     print(f"{path}: {len(lines['wave'])} lines injected, {100 * rate:.1f} % found")
+    if config.vet.enabled and known["spectra"] == shards.TABLE_NAME:
+        vet(config, folder)
+        write_report(config, folder / shards.TABLE_NAME, scorer.identity)
     return {**known, "completeness": rate}
 
 
 def fingerprint(config: Any, files: list[tuple[str, str]], scorer: Scorer, folder: pathlib.Path) -> str:
     """SHA-256 of what the lines and their fate depend on: the search's own, config.inject, the cuts, crowded hits."""
     text = json.dumps([config.inject.to_dict(), config.vet.to_dict(), config.search.threshold, config.seed])
-    hits = folder / HITS_NAME
-    crowd = hashlib.sha256(hits.read_bytes()).hexdigest() if config.vet.enabled and hits.exists() else ""
-    return hashlib.sha256(f"{score.fingerprint(config, files, scorer)}{text}{crowd}".encode()).hexdigest()
+    total = hashlib.sha256(f"{score.fingerprint(config, files, scorer)}{text}".encode())
+    crowd = _read_crowd(folder / HITS_NAME) if config.vet.enabled else None
+    for name in ("wave", "z", "sky", "flags"):  # not the probabilities, which an injection brings
+        total.update(np.ascontiguousarray(crowd[name]).tobytes() if crowd else b"")
+    return total.hexdigest()
 
 
 def read_hosts(config: Any, paths: list[str]) -> tuple[Block, Block]:
@@ -179,7 +186,7 @@ def make_recovery(config: Any, folder: pathlib.Path, scorer: Scorer, hosts: Bloc
         flux, ivar = picked.flux.copy(), picked.ivar.copy()
         flux[:, inside], ivar[:, inside] = np.asarray(lit["flux"])[:num], np.asarray(lit["ivar"])[:num]
         cut = np.full(num, "", "U16")
-        cut[hit] = vetting(picked._replace(flux=flux, ivar=ivar).take(hit), out["wave"][hit])
+        cut[hit] = vetting(picked._replace(flux=flux, ivar=ivar).take(hit), out["wave"][hit], out["score"][hit])
         found = hit & ((cut == select.CONTROL) if config.vet.enabled else True)
         fate = {"score": out["score"], "hit_wave": out["wave"], "hit": hit, "cut": cut, "found": found}
         return {**truth, "host": host, **fate}
@@ -187,18 +194,18 @@ def make_recovery(config: Any, folder: pathlib.Path, scorer: Scorer, hosts: Bloc
     return recover
 
 
-def make_vetting(config: Any, folder: pathlib.Path, loglam: np.ndarray) -> Callable[[Block, np.ndarray], np.ndarray]:
-    """vetting(spectra (n), wave (n,) of their hits) -> name (n,) of the cut that takes each; control if none does.
+def make_vetting(config: Any, folder: pathlib.Path, loglam: np.ndarray) -> Callable[..., np.ndarray]:
+    """vetting(spectra (n), wave (n,) and score (n,) of their hits) -> name (n,) of the cut that takes each, or control.
 
     The crowds are those of the search's own hits, where `folder` has them: lines are judged as sky fibers are, by
     crowds that they do not add to. Neighbouring fibers are not looked at. Without config.vet.enabled nothing is cut.
     """
     if not config.vet.enabled:
-        return lambda block, wave: np.full(len(wave), "")
+        return lambda block, wave, scores: np.full(len(wave), "")
     measure = make_measure(config, loglam)
     crowd = _read_crowd(folder / HITS_NAME)
 
-    def vetting(block: Block, wave: np.ndarray) -> np.ndarray:
+    def vetting(block: Block, wave: np.ndarray, scores: np.ndarray) -> np.ndarray:
         cuts = [np.zeros(0, "U16")]
         for rows in _pieces(len(wave), config.vet.chunk):
             part = block.take(rows)
@@ -207,6 +214,7 @@ def make_vetting(config: Any, folder: pathlib.Path, loglam: np.ndarray) -> Calla
             chunk = Chunk(np.arange(num), part.flux, part.ivar, part.wdisp, np.ones(num, bool), beside, beside)
             hits = {"wave": wave[rows].astype(np.float64), "z": part.z.astype(np.float64)}
             columns = {**measure(chunk, hits), "z": hits["z"], "sky": np.ones(num, bool)}
+            columns["posterior"] = calibration.posterior(scores[rows], config)
             if crowd is not None:
                 columns = {
                     name: np.concatenate([values, crowd[name]]) for name, values in columns.items() if name in crowd
@@ -252,13 +260,17 @@ def write_control(config: Any, folder: pathlib.Path, scorer: Scorer, hosts: Bloc
 def calibrate(config: Any, folder: pathlib.Path, scorer: Scorer, lines: Columns) -> dict[str, Any]:
     """Fit the calibration to every other score, judge it by those between, and write calibration.json.
 
-    Spectra as they are come from the search's table where `folder` has one by this scorer, else from the hosts.
+    Spectra as they are come from the search's table where `folder` has one by this scorer, else from the hosts. Those
+    that the vetting knows to have another line are left out: they are neither noise nor what is looked for.
     """
     table = folder / shards.TABLE_NAME
     searched = shards.read_metadata(table).get("scorer") == scorer.identity
-    rows = pq.read_table(table if searched else folder / CONTROL_NAME, columns=["score", "sky", "selected"])
+    wanted = ["score", "sky", "selected", *(["cut"] if searched else [])]
+    rows = pq.read_table(table if searched else folder / CONTROL_NAME, columns=wanted)
     values, sky, selected = (rows.column(name).to_numpy(zero_copy_only=False) for name in ("score", "sky", "selected"))
     scored = np.isfinite(values)
+    if searched:
+        scored &= ~np.isin(rows.column("cut").to_numpy(zero_copy_only=False).astype(np.str_), select.OTHER_LINES)
     found, galaxies, blank = lines["score"], values[scored & selected], values[scored & sky & ~selected]
     order = np.random.default_rng([config.seed, STREAM])
     found, galaxies, blank = (order.permutation(sample) for sample in (found, galaxies, blank))

@@ -39,7 +39,7 @@ def draw_maps(lines: Columns, edges: dict[str, np.ndarray]) -> Any:
         shape = tuple(len(edges[name]) - 1 for name in axes)
         places = [np.arange(len(edges[name])) for name in axes]  # cells of one size, whatever their edges
         rate = cells["completeness"].reshape(shape)
-        image = axis.pcolormesh(*places, rate.T, vmin=0, vmax=1, cmap="viridis")
+        image = axis.pcolormesh(*places, 100 * rate.T, vmin=0, vmax=100, cmap="viridis")
         for i, (value, low, high) in enumerate(zip(rate.ravel(), cells["lower"], cells["upper"], strict=True)):
             if np.isfinite(value):
                 text, colour = f"{100 * value:.0f}\n±{50 * (high - low):.0f}", "black" if value > 0.6 else "white"

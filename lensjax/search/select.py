@@ -47,9 +47,14 @@ def spike(columns: Columns, settings: Any) -> np.ndarray:
 
 
 def fit(columns: Columns, settings: Any) -> np.ndarray:
-    """No profile describes it: the fit failed, found no flux, or is broader than any line."""
+    """No profile describes it: the fit failed, found no flux, or is surely broader than any line."""
     failed = columns["fit_status"] >= staged.UNCONVERGED
-    return failed | ~(columns["flux"] > 0) | (columns["sigma"] > settings.max_sigma)
+    return failed | ~(columns["flux"] > 0) | (_least_sigma(columns, settings) > settings.max_sigma)
+
+
+def _least_sigma(columns: Columns, settings: Any) -> np.ndarray:
+    """Width less its error: noise makes faint lines broad."""
+    return columns["sigma"] - settings.width_errors * columns["sigma_err"]
 
 
 def noise(columns: Columns, settings: Any) -> np.ndarray:
@@ -63,8 +68,8 @@ def weak(columns: Columns, settings: Any) -> np.ndarray:
 
 
 def broad(columns: Columns, settings: Any) -> np.ndarray:
-    """Broad and faint at once: what templates leave of a continuum looks so, and few lines do."""
-    return (columns["sigma"] > settings.broad_sigma) & (columns["fit_snr"] < settings.broad_snr)
+    """Surely broad, and faint: what templates leave of a continuum looks so, and few lines do."""
+    return (_least_sigma(columns, settings) > settings.broad_sigma) & (columns["fit_snr"] < settings.broad_snr)
 
 
 def airglow(columns: Columns, settings: Any) -> np.ndarray:
@@ -125,6 +130,11 @@ def nearby(columns: Columns, settings: Any) -> np.ndarray:
     return columns["nearby_odds"] > settings.oii.max_nearby_odds
 
 
+def unsure(columns: Columns, settings: Any) -> np.ndarray:
+    """Noise, more likely than a line, where lines are as rare as in the survey (see `calibration.posterior`)."""
+    return columns["posterior"] < settings.min_posterior
+
+
 def oii_lines(columns: Columns, settings: Any) -> np.ndarray:
     """Hbeta, [OIII] or Halpha of [OII] above an S/N, one by one (Shu et al. 2016, section 2; Li et al. 2018)."""
     strongest = np.max([columns[f"snr_{name}"] for name in ("hbeta", "oiii", "halpha")], axis=0)
@@ -152,11 +162,13 @@ CUTS = {
     "neighbour": Cut(neighbour, "light of a neighbouring fiber"),
     "oii": Cut(oii, "[OII] of a nearer galaxy"),
     "nearby": Cut(nearby, "Hgamma, Hbeta or [OIII] of a nearby galaxy"),
+    "unsure": Cut(unsure, "noise, more likely than a line as rare as these"),
     "oii_lines": Cut(oii_lines, "Hbeta, [OIII] or Halpha of a nearer galaxy"),
     "observed": Cut(observed, "hits crowd at this observed wavelength"),
     "rest": Cut(rest, "hits crowd at this rest wavelength of the foreground galaxy"),
     "skewness": Cut(skewness, "not skewed to the red"),
 }
+OTHER_LINES = ("oii", "nearby", "oii_lines")  # cuts that say which line it is instead
 ALWAYS = ("unreadable",)  # before the cuts that the config lists
 CROWDED = {"observed": "excess_observed", "rest": "excess_rest"}  # cut -> column that is counted when its turn comes
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import lensjax
 from lensjax.core.files import replacing, write_text
 from lensjax.physics import grid
-from lensjax.search import catalogue, control, grading, match, select, shards
+from lensjax.search import calibration, catalogue, control, grading, match, select, shards
 from lensjax.search.columns import nothing_measured
 from lensjax.search.measure import make_measure
 from lensjax.search.spectra import Columns, read_hits
@@ -34,9 +34,14 @@ def vet(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     folder = pathlib.Path(workdir)
     scores = folder / shards.TABLE_NAME
     hits, counts = collect(scores, config.search.threshold)
+    scored = shards.read_metadata(scores)
+    hits |= {
+        "posterior": calibration.posterior(hits["score"], config),
+        "probability": calibration.find_probability(hits["score"], folder, scored.get("scorer", "")),
+    }
     columns = describe(select.apply(measure(config, hits), config.vet), config)
     summary = control.summarise(columns, counts, config)
-    meta = provenance(config, shards.read_metadata(scores), summary)
+    meta = provenance(config, scored, summary)
     with replacing(folder / HITS_NAME) as temporary:
         catalogue.write_parquet(catalogue.make_table(columns, meta), temporary)
     chosen = columns["cut"] == select.CANDIDATE

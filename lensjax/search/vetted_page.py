@@ -29,12 +29,12 @@ def cuts(vetted: Vetted) -> str:
         control = said["sky_taken"][name]
         if number or control:
             reason = html.escape(said["reasons"][name])
-            cells = f'<td class="n">−{number:,}</td><td class="n">−{control:,}</td><td class="break">{reason}</td>'
+            cells = f'<td class="n">−{number:,}</td><td class="n">−{control:,}</td><td>{reason}</td>'
             rows.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
     left = f'<td class="n">{said["candidates"]:,}</td><td class="n">{said["controls"]:,}</td>'
     rows.append(f"<tr><th>candidates</th>{left}<td>no cut took them</td></tr>")
     head = "<tr><th>cut</th><th class=n>galaxies</th><th class=n>sky fibers</th><th>why</th></tr>"
-    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div><p>{false_hits(said)}</p>'
+    return f'<div class="scroll"><table class="hits">{head}{"".join(rows)}</table></div><p>{false_hits(said)}</p>'
 
 
 def false_hits(said: dict[str, Any]) -> str:

@@ -1,17 +1,21 @@
 """Lines injected into given spectra: what went in, what is counted, and how a score becomes a probability."""
 
+import json
+import types
+
 import jax
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from scipy import special
+from scipy import optimize, special
 
 from configs import lya
 from lensjax.core.errors import UserError
 from lensjax.physics import grid
-from lensjax.search import calibration, completeness, inject
+from lensjax.search import calibration, completeness, inject, restore
 from lensjax.surveys.write import write_spplate
 
 WINDOW = (4000.0, 4200.0)
@@ -59,22 +63,37 @@ def test_the_line_has_the_flux_and_the_snr_that_the_truth_says():
     assert 0.3 < np.mean(truth["line_alpha"] < 0) < 0.7
 
 
-def test_a_run_is_whole_counts_every_line_and_is_not_repeated(plate, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def run(plate):
+    """run(folder): the whole of an injection; the scorer and the lines are compiled once."""
     config = config_of(plate)
-    known = inject.inject(config, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*OUTPUT, inject.CONTROL_NAME])
-    lines = pq.read_table(tmp_path / "injected.parquet").to_pydict()
+    scorer, drawn = restore.make_scorer(config, plate), inject.make_inject(LOGLAM, config.inject.mirror_fraction)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inject, "make_inject", lambda *_: drawn)
+        yield lambda folder: inject.inject(config, folder, scorer)
+
+
+@pytest.fixture(scope="module")
+def whole(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(folder)
+
+
+def test_a_run_is_whole_counts_every_line_and_is_not_repeated(whole, run, monkeypatch):
+    folder, known = whole
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*OUTPUT, inject.CONTROL_NAME])
+    lines = pq.read_table(folder / "injected.parquet").to_pydict()
     assert len(lines["wave"]) == 24 and set(lines["host"]) <= set(range(4))
     assert known["completeness"] == np.mean(lines["found"]) > 0.5
     assert known["galaxies"] + known["sky_fibers"] == 3  # half of four and two
-    before = [(tmp_path / name).read_bytes() for name in ("injected.parquet", "completeness.pdf")]
+    before = [(folder / name).read_bytes() for name in ("injected.parquet", "completeness.pdf")]
     monkeypatch.setattr(inject, "read_hosts", None)
-    inject.inject(config, tmp_path)
-    assert before == [(tmp_path / name).read_bytes() for name in ("injected.parquet", "completeness.pdf")]
+    run(folder)
+    assert before == [(folder / name).read_bytes() for name in ("injected.parquet", "completeness.pdf")]
 
 
-def test_a_killed_run_goes_on_to_the_same_end(plate, tmp_path, monkeypatch):
-    inject.inject(config_of(plate), tmp_path / "whole")
+def test_a_killed_run_goes_on_to_the_same_end(whole, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(inject.inject_figures, "write_figures", lambda *_: None)
     write, done = inject._write_lines, []
 
     def killed(path, *args):
@@ -83,13 +102,39 @@ def test_a_killed_run_goes_on_to_the_same_end(plate, tmp_path, monkeypatch):
         done.append(path)
         write(path, *args)
 
-    monkeypatch.setattr(inject, "_write_lines", killed)
-    with pytest.raises(KeyboardInterrupt):
-        inject.inject(config_of(plate), tmp_path / "killed")
-    monkeypatch.setattr(inject, "_write_lines", write)
-    inject.inject(config_of(plate), tmp_path / "killed")
-    whole, again = (pq.read_table(tmp_path / name / "injected.parquet") for name in ("whole", "killed"))
-    assert whole.equals(again)
+    with monkeypatch.context() as patch:
+        patch.setattr(inject, "_write_lines", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    run(tmp_path)
+    first, again = (pq.read_table(folder / "injected.parquet") for folder in (whole[0], tmp_path))
+    assert first.equals(again)
+
+
+def test_spectra_with_another_line_are_not_noise(tmp_path):
+    config, score = config_of(tmp_path), np.linspace(0.05, 0.95, 8, dtype=np.float32)
+    cut = np.array(["", "", "", "noise", "oii", "nearby", "candidate", ""])
+    table = pa.table({"score": score, "sky": cut == "no", "selected": cut != "no", "cut": cut})
+    mark = {"lensjax": json.dumps({"scorer": "a"})}
+    pq.write_table(table.replace_schema_metadata(mark), tmp_path / "scores.parquet")
+    scorer = types.SimpleNamespace(identity="a")
+    known = inject.calibrate(config, tmp_path, scorer, {"score": score})  # type: ignore[arg-type]
+    assert known["spectra"] == "scores.parquet" and known["galaxies"] == 3 and known["sky_fibers"] == 0
+    assert calibration.read_calibration(tmp_path, "a") is not None
+
+
+def test_probabilities_that_an_injection_brings_do_not_ask_for_another(plate, tmp_path):
+    config = lya.get_config("smoke")
+    config.update(config_of(plate))
+    config.vet.enabled = True
+    scorer = restore.make_scorer(config, plate)
+    hits = {"wave": np.full(3, 4100.0), "z_lens": np.full(3, 0.5), "sky": np.zeros(3, bool), "flags": np.arange(3)}
+
+    def mark(**change):
+        pq.write_table(pa.table(hits | {"probability": np.full(3, np.nan)} | change), tmp_path / "hits.parquet")
+        return inject.fingerprint(config, [], scorer, tmp_path)
+
+    assert mark() == mark(probability=np.full(3, 0.7)) != mark(flags=np.arange(1, 4))
 
 
 def test_nothing_to_inject_into_is_said(plate, tmp_path):
@@ -97,7 +142,7 @@ def test_nothing_to_inject_into_is_said(plate, tmp_path):
     config.update(config_of(plate))
     config.select.z_min = 0.8
     with pytest.raises(UserError, match="no galaxy"):
-        inject.read_hosts(config, [str(next(plate.iterdir()))])
+        inject.read_hosts(config, [str(plate / "spPlate-4000-55600.fits")])
 
 
 def test_cells_hold_every_line_once_and_the_table_documents_itself(tmp_path):
@@ -132,6 +177,32 @@ def test_calibration_finds_the_likelihood_ratio_that_made_the_scores():
     np.testing.assert_allclose(calibration.probability(special.expit(x), known), expected, rtol=0.2)
     held = calibration.reliability(draw(rng, 1, 20_000), galaxies, draw(rng, -1, 5_000), known, np.linspace(0, 1, 6))
     np.testing.assert_allclose(held["predicted"], held["observed"], atol=0.06)
+
+
+def focal_score(probability, gamma):
+    """The score that minimises the expected focal loss of spectra of which this share has a line."""
+
+    def risk(q):
+        loss = -probability * (1 - q) ** gamma * np.log(q)
+        return loss - (1 - probability) * q**gamma * np.log1p(-q)
+
+    return optimize.minimize_scalar(risk, bounds=(1e-9, 1 - 1e-9), method="bounded", options={"xatol": 1e-10}).x
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
+def test_the_posterior_undoes_the_focal_loss_and_the_rate_in_training(gamma):
+    config = lya.get_config("smoke")
+    config.loss.gamma = gamma
+    truth = np.array([0.02, 0.3, 0.8, 0.995])
+    score = np.array([focal_score(p, gamma) for p in truth])
+    config.inject.line_rate = config.sim.line_fraction = 0.3
+    np.testing.assert_allclose(calibration.posterior(score, config), truth, rtol=1e-3)
+    config.inject.line_rate = 0.01  # Bayes: the densities of the score are those of training
+    ratio = truth / (1 - truth) * 0.7 / 0.3
+    np.testing.assert_allclose(calibration.posterior(score, config), ratio / (ratio + 99), rtol=1e-3)
+    assert np.isfinite(calibration.posterior(np.float32([0, 1]), config)).all()
+    config.search.scorer = "practical_filter"
+    assert np.isnan(calibration.posterior(score, config)).all()
 
 
 def test_few_spectra_support_no_certainty():

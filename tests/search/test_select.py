@@ -23,6 +23,7 @@ def clean(num=6):
         "bad_fraction": 0.0, "num_hits": 1, "pixel_fraction": 0.3, "sigma": 170.0, "sigma_err": 20.0, "lsf": 75.0,
         "fit_status": 0, "flux": 13.0, "noise": 0.4, "noise_scale": 1.0, "peak": 2.0, "fit_snr": 7.5, "contrast": 4.0,
         "neighbour_ratio": np.nan, "neighbour_snr": np.nan, "oii_odds": -2.0, "nearby_odds": -2.0, "alpha": 3.0,
+        "posterior": 0.97,
         "snr_hbeta": 0.1, "snr_oiii": -0.3, "snr_halpha": 0.8,
     }  # fmt: skip
     return columns | {name: np.full(num, value) for name, value in values.items()}
@@ -37,20 +38,23 @@ TAKEN = {
     "fit": {"fit_status": 2},
     "noise": {"noise": 2.5},
     "weak": {"fit_snr": 4.9},
-    "broad": {"sigma": 300.0},
+    "broad": {"sigma": 320.0},
     "airglow": {"wave": 4359.6},
-    "galactic": {"wave": 4341.7, "fit_snr": 6.5},
+    "galactic": {"wave": 4341.7, "fit_snr": 5.3},
     "continuum": {"contrast": 0.4},
     "lens_line": {"wave": 2797.3 * 1.55, "contrast": 0.8},
     "neighbour": {"neighbour_ratio": 8.0, "neighbour_snr": 30.0},
     "oii": {"oii_odds": 0.7},
     "nearby": {"nearby_odds": 3.0},
+    "unsure": {"posterior": 0.3},
     "oii_lines": {"snr_oiii": 2.6},
     "skewness": {"alpha": -0.1},
 }
 # The same, and what saves the row.
 SAVED = {
-    "broad": {"sigma": 300.0, "fit_snr": 8.5},
+    "broad": {"sigma": 320.0, "fit_snr": 8.5},
+    "fit": {"sigma": 460.0, "sigma_err": 180.0},  # broader than any line, but not surely
+    "unsure": {"posterior": np.nan},  # the score of a filter
     "spike": {"sigma": 60.0, "sigma_err": 30.0},  # narrower than the instrument, but not surely
     "airglow": {"wave": 4744.6, "fit_snr": 6.0},
     "continuum": {"contrast": 0.75},

@@ -10,7 +10,7 @@ from astropy.table import Table
 
 from configs import lya
 from lensjax.physics import grid
-from lensjax.search import catalogue, shards, vet
+from lensjax.search import calibration, catalogue, shards, vet
 from lensjax.search.columns import COLUMNS
 from lensjax.search.shards import schema
 from lensjax.surveys.write import write_spplate
@@ -45,7 +45,8 @@ def write_run(folder):
         "ra": 180.0,
         "dec": -0.5,
     }
-    usual |= {"zwarning": 0, "class": "GALAXY", "subclass": "", "wave": 4050.0, "snr": 8.0, "status": "ok", "cut": ""}
+    usual |= {"zwarning": 0, "class": "GALAXY", "subclass": "", "wave": 4050.0, "snr": 8.0}
+    usual |= {"kind": 0.7, "status": "ok", "cut": ""}
     rows = []
     for i in range(NUM):
         sky = bool(objtype[i] == "SKY")
@@ -160,6 +161,21 @@ def test_killed_anywhere_every_file_is_the_old_whole_one_or_the_new(run, monkeyp
     assert all(torn[name] in (old[name], new[name]) for name in torn)
     assert torn["vetting.json"] == old["vetting.json"] != new["vetting.json"]
     assert sorted(p.name for p in run.iterdir() if p.suffix != ".fits" or p.name.startswith("cand")) == sorted(new)
+
+
+def test_probabilities_are_of_a_calibration_of_these_weights(run):
+    known = {"offset": 1.0, "slope": 2.0, "most": 9.0, "rate": 0.01, "scorer": "c0ffee"}
+
+    def probability(table):
+        vet.vet(config_of(), run)
+        return pq.read_table(run / f"{table}.parquet")["probability"].to_numpy()
+
+    assert np.isnan(probability("candidates")).all()
+    calibration.write_calibration(run, known)
+    np.testing.assert_allclose(probability("candidates"), 1 / (1 + 99 * np.exp(-1 - 2 * np.log(9))), rtol=1e-5)
+    assert len(probability("hits")) == 8 and np.isfinite(probability("hits")).all()
+    calibration.write_calibration(run, known | {"scorer": "other weights"})
+    assert np.isnan(probability("hits")).all()
 
 
 def test_a_spectrum_that_is_gone_costs_its_own_row(run):
