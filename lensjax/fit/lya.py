@@ -30,7 +30,9 @@ def problem(skewed: bool = True, half: int = HALF_WIDTH) -> staged.Problem:
     steepest = float(skewnormal.skewness(skewnormal.MAX_ALPHA)) if skewed else 0.0
     lower = (-1e6, -1e6, -MAX_OFFSET, float(np.log(WIDTHS[0])), -steepest)
     upper = (1e6, 1e6, MAX_OFFSET, float(np.log(WIDTHS[1])), steepest)
-    return staged.Problem(skewnormal.line, skewnormal.start, lower, upper, tuple(map(float, range(-half, half + 1))))
+    x = tuple(map(float, range(-half, half + 1)))
+    second = skewnormal.second if skewed else None
+    return staged.Problem(skewnormal.line, skewnormal.start, lower, upper, x, second)
 
 
 def cut(values: np.ndarray, position: np.ndarray, half: int = HALF_WIDTH) -> np.ndarray:

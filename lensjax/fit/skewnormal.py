@@ -20,6 +20,7 @@ ALMOST_GAUSSIAN = 1e-5  # skewness below which the derivative is taken here: the
 PIXEL_VARIANCE = 1 / 12  # of a pixel, in pixels squared
 BANK_ALPHAS = (-6.0, -1.5, 1.5, 6.0)
 BANK_WIDTHS = (1.2, 1.8, 2.6, 3.8, 5.5)  # pixels
+DOUBTFUL = 1.0  # of chi2, between the best templates of either sign: below it one start in twenty misses the minimum
 BANK_OFFSETS = tuple(np.arange(-6.0, 7.0))  # pixels from the hit
 
 
@@ -88,8 +89,9 @@ def bank(half: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array(rows, np.float32), np.array(profiles, np.float32)
 
 
-def start(data: Data) -> Scalars:
-    """The best template of the bank, with its closed-form flux and constant: the five parameters.
+def starts(data: Data) -> tuple[Scalars, Scalars, jax.Array]:
+    """The best template of the bank and the best of the other skewness, each as the five parameters, flux and constant
+    in closed form; and by how much chi2 of the second is worse, scalar.
 
     It settles the sign of the skewness, which Levenberg-Marquardt alone seldom changes. Three matrix products for a
     whole batch. `data.x` must be -half ... half.
@@ -103,6 +105,23 @@ def start(data: Data) -> Scalars:
     cross = s_ty - s_t * (s_y / s_1)
     seen = square > 1e-3 * s_tt  # else no good pixel under the template, or none beside it
     flux = jnp.where(seen, jnp.maximum(cross, 0.0) / jnp.where(seen, square, 1.0), 0.0)
-    best = jnp.argmax(flux * cross)
-    mean, log_width, gamma = (jnp.asarray(column)[best] for column in shapes.T)
-    return flux[best], (s_y - flux[best] * s_t[best]) / s_1, mean, log_width, gamma
+    gain, red = flux * cross, jnp.asarray(shapes[:, 2] > 0)
+    best = jnp.argmax(gain)
+    mirrored = jnp.argmax(jnp.where(red == red[best], -1.0, gain))
+
+    def params(place) -> Scalars:
+        mean, log_width, gamma = (jnp.asarray(column)[place] for column in shapes.T)
+        return flux[place], (s_y - flux[place] * s_t[place]) / s_1, mean, log_width, gamma
+
+    return params(best), params(mirrored), gain[best] - gain[mirrored]
+
+
+def start(data: Data) -> Scalars:
+    """The better sign of the skewness, see `starts`."""
+    return starts(data)[0]
+
+
+def second(data: Data) -> tuple[Scalars, jax.Array]:
+    """The other sign, and whether the bank leaves it in doubt, bool: the minimum may then lie on that side."""
+    _, mirrored, gap = starts(data)
+    return mirrored, gap < DOUBTFUL

@@ -34,6 +34,7 @@ class Problem(NamedTuple):
         lower: K floats; equal to `upper` where a parameter is pinned.
         upper: K floats.
         x: P floats, the abscissa that all share.
+        second: `second(data)` -> K scalars, and whether to fit from there too and keep the better; None = never.
     """
 
     model: Model
@@ -41,6 +42,7 @@ class Problem(NamedTuple):
     lower: tuple[float, ...]
     upper: tuple[float, ...]
     x: tuple[float, ...]
+    second: Callable[[Data], tuple[Scalars, jax.Array]] | None = None
 
 
 class Solution(NamedTuple):
@@ -68,13 +70,19 @@ def fill(values: tuple[float, ...], like: jax.Array) -> Scalars:
 
 
 @functools.cache
-def _first(model: Model, start: Callable[[Data], Scalars]) -> Callable:
-    """(y, ivar, x, lower, upper) -> params (K, N), damping (N,), converged (N,): the start, and the first round."""
+def _first(model: Model, start: Callable[[Data], Scalars], second: Callable | None) -> Callable:
+    """(y, ivar, x, lower, upper) -> params (K, N), damping (N,), converged (N,): the start, and the first round; then,
+    where there is a `second` start, its parameters (K, N) and whether it is wanted (N,).
+    """
 
     def one(y, ivar, x, lower, upper):
         data = Data(x, y, ivar)
         fit = levenberg.minimise(model, start(data), tuple(lower), tuple(upper), data, ROUNDS[0])
-        return jnp.stack(fit.params), fit.damping, fit.converged
+        stands = jnp.stack(fit.params), fit.damping, fit.converged
+        if second is None:
+            return stands
+        other, wanted = second(data)
+        return (*stands, jnp.stack(other), wanted)
 
     return jax.jit(jax.vmap(one, in_axes=(-1, -1, None, None, None), out_axes=-1))
 
@@ -143,15 +151,24 @@ def solve(problem: Problem, y: np.ndarray, ivar: np.ndarray) -> Solution:
     """
     y, ivar = np.ascontiguousarray(y, np.float32), np.ascontiguousarray(ivar, np.float32)
     shared = (problem.x, problem.lower, problem.upper)
+    first = in_chunks(_first(problem.model, problem.start, problem.second), (y, ivar), shared=shared)
+    num, again = len(first[1]), np.flatnonzero(first[4]) if problem.second else np.zeros(0, int)
+    stands = first[:3]
+    if len(again):  # fits of their own, behind the others
+        begin = first[3][:, again], np.full(len(again), levenberg.FIRST_DAMPING, np.float32), np.zeros(len(again), bool)
+        stands = [np.concatenate(pair, axis=-1) for pair in zip(stands, begin, strict=True)]
+        y, ivar = (np.concatenate([a, a[:, again]], axis=-1) for a in (y, ivar))
     walk, precise = _further(problem.model, inverse=False), _further(problem.model, inverse=True)
-    stands = in_chunks(_first(problem.model, problem.start), (y, ivar), shared=shared)
     for iterations in ROUNDS[1:]:
         _go_on(stands, walk, y, ivar, False, (*shared, iterations))
     stands = in_chunks(precise, (stands[0], stands[1], y, ivar), double=True, shared=(*shared, PRECISE_ROUNDS[0]))
     for iterations in PRECISE_ROUNDS[1:]:
         _go_on(stands, precise, y, ivar, True, (*shared, iterations))
-    params, _, done, chi2, spread, information = stands
-    dof = (ivar > 0).sum(0) - len(params)
+    best = np.arange(num)
+    better = stands[3][num:] < stands[3][again]
+    best[again[better]] = num + np.flatnonzero(better)
+    params, _, done, chi2, spread, information = (a[..., best] for a in stands)
+    dof = (ivar[:, :num] > 0).sum(0) - len(params)
     return Solution(params, spread, information, chi2, dof, _status(problem, params, done, spread, dof))
 
 
