@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, special
 
 from lensjax.core.errors import UserError
 from lensjax.fit import staged
@@ -170,6 +170,7 @@ CUTS = {
 }
 OTHER_LINES = ("oii", "nearby", "oii_lines")  # cuts that say which line it is instead
 ALWAYS = ("unreadable",)  # before the cuts that the config lists
+LEAST_CHANCE = 1e-300  # 37 sigma
 CROWDED = {"observed": "excess_observed", "rest": "excess_rest"}  # cut -> column that is counted when its turn comes
 
 
@@ -182,8 +183,9 @@ def distance(wave: np.ndarray, line_list: tuple[float, ...]) -> np.ndarray:
 def excess(wave: np.ndarray, counted: np.ndarray, settings: Any) -> np.ndarray:
     """By how many sigma hits crowd where each row is, the worst of its bin and the two beside it (N,).
 
-    Bins of 3e-4 dex; the background is the running median over 101 of them, at least 1; (n - b) / sqrt(b), as in Shu
-    et al. (2016), who cut above 4 and one bin further.
+    Bins of 3e-4 dex; the background is the running median over 101 of them, at least 1, as in Shu et al. (2016), who
+    cut above 4 and one bin further. Sigma is that of a normal distribution as improbable as the Poisson one: their
+    (n - b) / sqrt(b) takes one line in 20 of a survey with two in a bin.
 
     Args:
         wave: (N,) Angstrom; NaN is in no bin: 0. counted: (N,) bool, the rows that make the histogram.
@@ -197,7 +199,10 @@ def excess(wave: np.ndarray, counted: np.ndarray, settings: Any) -> np.ndarray:
     size = place[known].max() - first + 2
     counts = np.bincount(place[known & counted] - first, minlength=size)
     background = np.maximum(ndimage.median_filter(counts, settings.density_bins, mode="constant"), 1)
-    sigma = ndimage.maximum_filter1d((counts - background) / np.sqrt(background), 3, mode="nearest")
+    chance = special.gammainc(np.maximum(counts, 1), background)  # of as many or more
+    above = -special.ndtri(np.maximum(chance, LEAST_CHANCE))
+    sigma = np.where(counts > background, above, (counts - background) / np.sqrt(background))
+    sigma = ndimage.maximum_filter1d(sigma, 3, mode="nearest")
     return np.where(known, sigma[np.where(known, place - first, 0)], 0.0)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from configs import vetting
 from lensjax.core.errors import UserError
@@ -134,7 +135,10 @@ def counts_by_loop(wave, vet):
             np.sum(place == b + j) if place.min() - 1 <= b + j <= place.max() + 1 else 0 for j in range(-half, half + 1)
         ]
         background = max(np.median(around), 1)
-        return (np.sum(place == b) - background) / np.sqrt(background)
+        number = np.sum(place == b)
+        if number <= background:
+            return (number - background) / np.sqrt(background)
+        return stats.norm.isf(stats.poisson.sf(number - 1, background))
 
     for i, b in enumerate(place):
         excess[i] = max(sigma(b - 1), sigma(b), sigma(b + 1))
@@ -146,6 +150,15 @@ def test_excess_equals_the_recipe_bin_by_bin():
     found = select.excess(wave, np.ones(len(wave), bool), vet)
     np.testing.assert_allclose(found, counts_by_loop(wave, vet))
     assert found[-10:].min() > 4 and np.mean(found[:-10] > 4) < 0.02
+
+
+@pytest.mark.parametrize("frame", ["observed", "rest"])
+def test_chance_makes_no_crowd_in_a_large_survey(frame):
+    """Two lines in a bin on average: far less than one in a hundred is cut."""
+    rng, num = np.random.default_rng(1), 800
+    columns = clean(num) | {"wave": 10 ** rng.uniform(np.log10(3800), np.log10(5000), num)}
+    columns["z"] = rng.uniform(0.4, 0.6, num)
+    assert np.mean(select.apply(columns, settings(cuts=(frame,)))["cut"] == frame) < 0.01
 
 
 @pytest.mark.parametrize("frame", ["observed", "rest"])
