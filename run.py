@@ -2,7 +2,7 @@
   python run.py --config=configs/lya.py:demo --workdir=runs/demo
   python run.py --config=configs/lya.py --workdir=runs/x --mode=search --config.search.input=FOLDER
 
-Modes: train (default), build, evaluate, mock, search, release, fetch. Variants of a config file follow a colon. Any
+Modes: train (default), build, evaluate, mock, search, inject, release, fetch. Variants of a config follow a colon. Any
 of its settings is a flag, --config.KEY=VALUE, after --config.
 """
 

@@ -121,9 +121,9 @@ def test_gain_and_offset_of_a_folded_pixel_are_its_own():
     snr, mask = jnp.zeros((1, 38)), jnp.ones((1, 38), bool)
     variables = head.init(jax.random.key(0), [features], snr, mask)
     kernel = np.zeros((6, 8), np.float32)
-    kernel[2, 2 * 3 + 1] = 1.0  # feature 2 is the offset of the last of each four pixels
+    kernel[2, 4 + 3] = 1.0  # feature 2 is the offset of the last of each four pixels
     variables["params"]["pixel_0"]["kernel"] = jnp.asarray(kernel)
-    logit = head.apply(variables, [features], snr, mask)[0] - variables["params"]["bias"]
+    logit = head.apply(variables, [features], snr, mask)["pixel_logit"][0] - variables["params"]["bias"]
     expected = np.zeros(40)
     expected[3::4] = features[0, :, 2]
     np.testing.assert_allclose(logit, expected[:38], atol=1e-6)

@@ -60,7 +60,8 @@ def test_localisation_gradient_survives_excluded_pixels():
 
 
 def test_kind_counts_lines_only_and_equals_the_cross_entropy():
-    logit, first, label = np.array([2.0, -1.0, 5.0]), np.array([True, True, False]), np.array([1.0, 1.0, 0.0])
+    logit, label = np.array([[2.0, -1.0, 5.0], [1.0, 1.0, 0.0]], np.float32)
+    first = np.array([True, True, False])
     expected = np.mean([np.log1p(np.exp(-2.0)), np.log1p(np.exp(1.0))])
     assert float(losses.kind(logit, first, label)) == pytest.approx(expected, rel=1e-5)
     assert float(losses.kind(logit, first, 0 * label)) == 0
