@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 
 from lensjax.core.errors import UserError
-from lensjax.models import classics1d, layers, resnet1d
+from lensjax.models import classics1d, layers, resnet1d, resnet2d
 from lensjax.models.initial import init_variables
 
-__all__ = ["DTYPES", "MODELS", "init_variables", "make_model"]
+__all__ = ["DTYPES", "MODELS", "init_variables", "make_model", "make_projector"]
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -35,16 +35,37 @@ def _make_alexnet(model) -> classics1d.AlexNet1D:
     return classics1d.AlexNet1D(dropout=model.dropout, dtype=DTYPES[_choose("dtype", model.dtype, DTYPES)])
 
 
-MODELS = {"resnet1d": _make_resnet1d, "lenet": _make_lenet, "alexnet": _make_alexnet}
+def _make_resnet2d(model) -> resnet2d.ResNet2D:
+    return resnet2d.ResNet2D(
+        depth=model.name,
+        width=model.width,
+        stem=_choose("stem", model.stem, resnet2d.STEMS),
+        pointwise=_choose("pointwise", model.pointwise, resnet2d.POINTWISE),
+        dtype=DTYPES[_choose("dtype", model.dtype, DTYPES)],
+    )
+
+
+MODELS = {
+    "resnet1d": _make_resnet1d,
+    "lenet": _make_lenet,
+    "alexnet": _make_alexnet,
+    **dict.fromkeys(resnet2d.DEPTHS, _make_resnet2d),
+}
 
 
 def make_model(model):
     """The flax Module that `config.model` describes; UserError for a name or value that does not exist.
 
-    Every model is called as module.apply(variables, x (N, P, C), snr (N, P), mask (N, P), train) and returns a dict
-    with logit (N,) and, where it locates the line, pixel_logit (N, P).
+    Those of spectra are called as module.apply(variables, x (N, P, C), snr (N, P), mask (N, P), train) and return a
+    dict with logit (N,) and, where they locate the line, pixel_logit (N, P). Those of images are called as
+    module.apply(variables, image (N, H, W, B), train) and return features (N, D).
     """
     return MODELS[_choose("name", model.name, MODELS)](model)
+
+
+def make_projector(head) -> resnet2d.Projector:
+    """The Module features (N, D) -> (N, head.size) whose output a contrastive loss compares."""
+    return resnet2d.Projector(head.hidden, head.size)
 
 
 def _conv_forms(forms: tuple[str, ...]) -> tuple[str, str]:

@@ -1,0 +1,124 @@
+"""Residual networks for images (He et al. 2015, table 1): ResNet18, 34 and 50, of any width.
+
+Strides and padding are those of torchvision (a bottleneck's stride is in its 3x3 convolution), so that its weights can
+be used: models/torchvision.py.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lensjax.models.initial import he_scale
+
+STEMS = ("7x7", "3x3")
+POINTWISE = ("dot", "conv")
+# Name -> (whether its blocks are bottlenecks, blocks of the four stages).
+DEPTHS = {
+    "resnet18": (False, (2, 2, 2, 2)),
+    "resnet34": (False, (3, 4, 6, 3)),
+    "resnet50": (True, (3, 4, 6, 3)),
+}
+EXPANSION = 4  # of a bottleneck's output over its width
+
+
+class Conv(nn.Module):
+    """Convolution (N, H, W, C) -> (N, H / stride, W / stride, features), size // 2 zeros around, without bias.
+
+    pointwise "dot" runs a 1x1 kernel as one matrix product over the pixels, which CPUs do faster; same parameters.
+    """
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    pointwise: str = "dot"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel, x = self.param("kernel", he_scale, shape).astype(self.dtype), x.astype(self.dtype)
+        if self.size == 1 and self.pointwise == "dot":
+            return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+        pad = (self.size // 2, self.size // 2)
+        layout = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (self.stride,) * 2, (pad, pad), dimension_numbers=layout)
+
+
+class Block(nn.Module):
+    """relu(shortcut(x) + branch(x)); the branch is two 3x3 convolutions, or 1x1, 3x3, 1x1 of a bottleneck.
+
+    The shortcut is a 1x1 convolution where stride or width change. (N, H, W, C) -> (N, H / stride, W / stride, D).
+    """
+
+    width: int
+    stride: int
+    bottleneck: bool
+    pointwise: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        width, stride = self.width, self.stride
+        if self.bottleneck:
+            layers = [(width, 1, 1), (width, 3, stride), (EXPANSION * width, 1, 1)]
+        else:
+            layers = [(width, 3, stride), (width, 3, 1)]
+        branch = x
+        for i, (features, size, step) in enumerate(layers, 1):
+            branch = self._convolve(branch, features, size, step, str(i), train)
+            branch = nn.relu(branch) if i < len(layers) else branch
+        features = layers[-1][0]
+        if stride > 1 or x.shape[-1] != features:
+            x = self._convolve(x, features, 1, stride, "_shortcut", train)
+        return nn.relu(x + branch)
+
+    def _convolve(self, x: jax.Array, features: int, size: int, stride: int, name: str, train: bool) -> jax.Array:
+        conv = Conv(features, size, stride, self.pointwise, self.dtype, name=f"conv{name}")
+        return normalise(conv(x), train, self.dtype, f"norm{name}")
+
+
+def normalise(x: jax.Array, train: bool, dtype: jnp.dtype, name: str) -> jax.Array:
+    """Batch normalisation inside a module's compact method, with torchvision's momentum and epsilon."""
+    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)(x)
+
+
+class ResNet2D(nn.Module):
+    """Images to features: mean of the last stage over the pixels.
+
+    depth: one of `DEPTHS`. width: channels of the first stage, 64 in the paper; the features are 8 times as many, 32
+    times with bottlenecks (2048 for ResNet50). stem: "7x7" in steps of 2, then max-pooling in steps of 2, as in the
+    paper; "3x3" in steps of 2, for small objects. dtype: of the arithmetic; parameters and features are float32.
+    """
+
+    depth: str = "resnet50"
+    width: int = 64
+    stem: str = "7x7"
+    pointwise: str = "dot"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
+        """image (N, H, W, B), scaled as the network likes it -> features (N, D)."""
+        bottleneck, stages = DEPTHS[self.depth]
+        x = Conv(self.width, int(self.stem[0]), 2, self.pointwise, self.dtype, name="conv_stem")(image)
+        x = nn.relu(normalise(x, train, self.dtype, "norm_stem"))
+        if self.stem == "7x7":
+            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]: pairs too
+        for stage, blocks in enumerate(stages):
+            for i in range(blocks):
+                stride = 2 if stage > 0 and i == 0 else 1
+                width, name = self.width * 2**stage, f"stage{stage + 1}_block{i}"
+                x = Block(width, stride, bottleneck, self.pointwise, self.dtype, name=name)(x, train)
+        return x.astype(jnp.float32).mean(axis=(1, 2))
+
+
+class Projector(nn.Module):
+    """The head that the contrastive loss sees (Chen et al. 2020): dense, relu, dense. (N, D) -> (N, size)."""
+
+    hidden: int = 2048
+    size: int = 128
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> jax.Array:
+        hidden = nn.relu(nn.Dense(self.hidden, kernel_init=he_scale, name="hidden")(features))
+        return nn.Dense(self.size, kernel_init=he_scale, name="out")(hidden)
