@@ -38,8 +38,9 @@ def train(
     Writes config.json, checkpoints/, metrics.jsonl, curves.png. On one device a run that was killed and started again
     equals an undisturbed one bit for bit. SIGTERM and Ctrl-C save a checkpoint, then raise SystemExit.
 
-    task, batches, metrics, devices: stand in for those of the config; metrics(predictions, truth) takes dicts of (N,)
-    arrays. Raises UserError for a workdir of another config, and for a loss that is not finite, naming the step.
+    task, batches, metrics, devices: stand in for those of the config; metrics(predictions, truth) takes dicts of
+    arrays (N,), and predictions also (N, D). Raises UserError for a workdir of another config, and for a loss that is
+    not finite, naming the step.
     """
     mesh = sharding.make_mesh(devices)
     sharding.check_batch_size(mesh, config.train.batch_size)
@@ -66,10 +67,9 @@ def _make_task(config: Any) -> Task:
 
 
 def _default_metrics(config: Any) -> MetricsFn:
-    from lensjax.tasks.metrics import binary_metrics
+    from lensjax.tasks import make_metrics
 
-    threshold, gamma = config.evaluate.threshold, config.loss.gamma
-    return lambda predicted, truth: binary_metrics(predicted["score"], truth["label"], threshold, gamma)
+    return make_metrics(config)
 
 
 def _start(checkpoints: Checkpoints, task: Task, tx: Any, mesh: Any, key: jax.Array) -> tuple[State, list]:
@@ -89,7 +89,7 @@ class _Run:
         self.config, self.mesh, self.batches, self.metrics = config, mesh, batches, metrics
 
         def predict(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> tuple[dict, dict]:
-            return _scalars(task.predict(params, model_state, batch)), _scalars(batch)
+            return _small(task.predict(params, model_state, batch), 2), _small(batch, 1)
 
         self.predict = sharding.compile_predict(predict, mesh)
 
@@ -110,9 +110,9 @@ class _Run:
         return {"step": step, "split": "test", "epoch": self.epoch(step), **finite_only}
 
 
-def _scalars(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """The arrays with one number an example."""
-    return {name: x for name, x in arrays.items() if x.ndim == 1}
+def _small(arrays: dict[str, jax.Array], dimensions: int) -> dict[str, jax.Array]:
+    """The arrays with one number an example or, of two `dimensions`, a vector."""
+    return {name: x for name, x in arrays.items() if x.ndim <= dimensions}
 
 
 def predict_split(

@@ -65,3 +65,18 @@ def tiny_metrics(predicted, truth):
     score, label = np.clip(predicted["score"], 1e-7, 1 - 1e-7), truth["label"]
     loss = -np.mean(label * np.log(score) + (1 - label) * np.log(1 - score))
     return {"accuracy": np.mean((score > 0.5) == label), "loss": loss}
+
+
+def simulate_blob(key, size=40):
+    """One cutout: a round or (label 1) ring-like source of random size, in noise."""
+    keys = jax.random.split(key, 3)
+    label = jax.random.bernoulli(keys[0]).astype(jnp.float32)
+    width = 2.0 + 2.0 * jax.random.uniform(keys[1])
+    offset = jnp.arange(size) - (size - 1) / 2
+    radius = jnp.hypot(offset[:, None], offset[None])
+    light = jnp.exp(-0.5 * ((radius - 6.0 * label) / width) ** 2)
+    noise = jnp.array([0.003, 0.004, 0.012])
+    grain = jax.random.normal(keys[2], (size, size, 3))
+    image = light[..., None] * jnp.array([[[0.1, 0.2, 0.4]]]) + noise[None, None] * grain
+    mag = 20.0 + jnp.log10(width) * jnp.ones(3)
+    return dict(image=image, psfsize=jnp.full(3, 1.4), noise=noise, ebv=jnp.float32(0.03), mag=mag, label=label)

@@ -11,7 +11,7 @@ from lensjax.core.errors import UserError
 from lensjax.core.files import write_text
 
 # What a resumed run may not change: it would be another experiment in the same folder.
-FROZEN = ("system", "seed", "data", "sim", "model", "loss", "optim.name", "train.batch_size")
+FROZEN = ("system", "seed", "data", "sim", "model", "loss", "augment", "moco", "optim.name", "train.batch_size")
 
 
 def to_json(config: Any) -> str:

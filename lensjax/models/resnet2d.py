@@ -1,4 +1,4 @@
-"""Residual networks for images (He et al. 2015, table 1): ResNet18, 34 and 50, of any width.
+"""Residual networks for images (He et al. 2015, table 1): ResNet18, 34 and 50, of any width, and a shorter one.
 
 Strides and padding are those of torchvision (a bottleneck's stride is in its 3x3 convolution), so that its weights can
 be used: models/torchvision.py.
@@ -14,6 +14,7 @@ STEMS = ("7x7", "3x3")
 POINTWISE = ("dot", "conv")
 # Name -> (whether its blocks are bottlenecks, blocks of the four stages).
 DEPTHS = {
+    "resnet10": (False, (1, 1, 1, 1)),
     "resnet18": (False, (2, 2, 2, 2)),
     "resnet34": (False, (3, 4, 6, 3)),
     "resnet50": (True, (3, 4, 6, 3)),

@@ -3,7 +3,8 @@
 score, label (N,): higher is more line-like; label 1 has a line. Rates that have no objects to count are nan.
 """
 
-from typing import NamedTuple, SupportsFloat
+from collections.abc import Callable
+from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
 from scipy import stats
@@ -15,6 +16,12 @@ class Curve(NamedTuple):
     fpr: np.ndarray
     completeness: np.ndarray
     threshold: np.ndarray
+
+
+def make_metrics(config: Any) -> Callable[[dict, dict], dict[str, float]]:
+    """metrics(predicted, truth) of a test split: `binary_metrics` of dicts with score (N,) and label (N,)."""
+    threshold, gamma = config.evaluate.threshold, config.loss.gamma
+    return lambda predicted, truth: binary_metrics(predicted["score"], truth["label"], threshold, gamma)
 
 
 def binary_metrics(
