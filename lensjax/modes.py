@@ -54,6 +54,27 @@ def inject(config: Any, workdir: pathlib.Path) -> None:
     inject(config, workdir)
 
 
+def embed(config: Any, workdir: pathlib.Path) -> None:
+    """Embed the cutouts of config.embed.input into workdir/embeddings."""
+    from lensjax.embed.embed import embed
+
+    embed(config, workdir)
+
+
+def neighbours(config: Any, workdir: pathlib.Path) -> None:
+    """Find the most similar objects of each, or of config.neighbours.queries, into workdir/neighbours.npz."""
+    from lensjax.embed.neighbours import find_neighbours
+
+    find_neighbours(config, workdir)
+
+
+def probe(config: Any, workdir: pathlib.Path) -> None:
+    """Train linear classifiers of the embeddings and rank every object, into workdir/probe."""
+    from lensjax.embed.probe import probe
+
+    probe(config, workdir)
+
+
 def release(config: Any, workdir: pathlib.Path) -> None:
     """Write the best checkpoint as one small file, workdir/weights.npz, that search and numpy alone can open."""
     from lensjax.core.checkpoint import restore_for_inference, save_weights
@@ -77,6 +98,9 @@ MODES: dict[str, Callable[[Any, pathlib.Path], None]] = {
     "mock": mock,
     "search": search,
     "inject": inject,
+    "embed": embed,
+    "neighbours": neighbours,
+    "probe": probe,
     "release": release,
     "fetch": fetch,
 }

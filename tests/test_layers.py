@@ -19,6 +19,7 @@ FLOORS = {
     "lensjax/modes.py": 8,
     "lensjax/evaluate": 7,
     "lensjax/search": 6,
+    "lensjax/embed": 6,
     "lensjax/train.py": 6,
     "lensjax/tasks": 5,
     "lensjax/data": 4,

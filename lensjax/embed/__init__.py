@@ -1,0 +1,1 @@
+"""Cutouts in, ranked objects out: embeddings, neighbours, linear probe."""

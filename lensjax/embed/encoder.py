@@ -1,0 +1,85 @@
+"""From a config and a workdir to a function that embeds batches of cutouts."""
+
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import config_dict
+
+from lensjax.core import checkpoint, sharding
+from lensjax.core.errors import UserError
+from lensjax.core.task import Task
+from lensjax.tasks import make_task
+
+RELEASED = pathlib.Path(__file__).parents[2] / "weights"
+OF_THE_WEIGHTS = ("system", "sim", "model", "augment", "moco")  # parts of the config that weights bring along
+
+
+class Encoder(NamedTuple):
+    """embed(image (N, H, H, B) nanomaggies) -> (N, D) float32, on the device. identity: changes with the weights.
+
+    config: the user's, with the parts that the weights bring along.
+    """
+
+    embed: Callable[[np.ndarray], jax.Array]
+    identity: str
+    config: Any
+
+
+def make_encoder(config: Any, workdir: str | pathlib.Path, task: Task | None = None) -> Encoder:
+    """The encoder trained in workdir, else the released one of config.system.
+
+    task: stands in for the config's. UserError where there are no weights, or of another system or model. Every
+    process works on its own devices, so that hosts need not wait for each other.
+    """
+    path = find_weights(config, workdir)
+    stored, params, model_state = checkpoint.restore_for_inference(path)
+    if stored.system != config.system:
+        raise UserError(f"{path} holds weights of {stored.system!r}, and the config is of {config.system!r}: take its.")
+    print(f"weights: {path}", file=sys.stderr)
+    config = with_weights(config, stored)
+    if task is None:
+        task = make_task(config)
+        expected = jax.eval_shape(task.init, jax.random.key(0))[:2]
+        checkpoint.check_same((params, model_state), expected, str(path))
+    identity = checkpoint.digest({"params": params, "model_state": model_state})
+    return Encoder(compile_encoder(config, task, params, model_state), identity, config)
+
+
+def compile_encoder(config: Any, task: Task, params: Any, model_state: Any) -> Callable[[np.ndarray], jax.Array]:
+    """embed(image) of these weights, over the devices of this process."""
+    mesh = sharding.make_mesh(jax.local_devices())
+    sharding.check_batch_size(mesh, config.embed.batch_size, "embed.batch_size")
+    params, model_state = jax.device_put((params, model_state), sharding.replicated(mesh))
+    compiled = sharding.compile_predict(task.predict, mesh)
+
+    def embed(image: np.ndarray) -> jax.Array:
+        return compiled(params, model_state, sharding.shard_batch(mesh, {"image": image}))["embedding"]
+
+    return embed
+
+
+def find_weights(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
+    """The workdir where it has checkpoints, else the folder of the released weights; UserError where neither is."""
+    released, folder = RELEASED / config.system, pathlib.Path(workdir) / "checkpoints"
+    if folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir()):
+        return pathlib.Path(workdir)
+    if (released / checkpoint.WEIGHTS_NAME).is_file():
+        return released
+    raise UserError(
+        f"no checkpoint in {workdir} and no released weights in {released}: train first, --mode=train with the same "
+        "--workdir."
+    )
+
+
+def with_weights(config: Any, stored: Any) -> Any:
+    """The user's config with the model that the weights are of; how it runs on this machine stays the user's."""
+    merged: Any = config_dict.ConfigDict(config.to_dict())
+    with merged.unlocked():
+        for name in OF_THE_WEIGHTS:
+            merged[name] = stored[name]
+        merged.model.chunk, merged.model.pointwise = config.model.chunk, config.model.pointwise
+    return merged.lock()

@@ -1,0 +1,132 @@
+"""Embedding a survey: every row once and in order, whatever was killed, whatever cannot be read."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import ssl
+from lensjax.core.errors import UserError
+from lensjax.embed import store
+from lensjax.embed.embed import embed
+from lensjax.embed.encoder import Encoder
+from lensjax.embed.mocks import MockSource
+from tests.tiny import simulate_blob
+
+
+class Source:
+    """Fifty constant images of their row number; `fails_at` makes the reader die once."""
+
+    stamp = "fifty"
+
+    def __init__(self, fails_at=None, bad=()):
+        self.fails_at, self.bad, self.reads = fails_at, bad, []
+
+    def __len__(self):
+        return 50
+
+    def table(self):
+        flux = np.stack([np.full(50, 1.0), np.arange(50.0) - 1, np.full(50, 10.0)], 1)
+        return {"file": np.full(50, "x"), "row": np.arange(50), "flux": flux, "ra": np.linspace(0, 1, 50)}
+
+    def read(self, rows):
+        self.reads.append(list(rows))
+        if self.fails_at in rows:
+            raise KeyboardInterrupt
+        images = np.broadcast_to(np.asarray(rows, np.float32)[:, None, None, None], (len(rows), 4, 4, 3)).copy()
+        images[np.isin(rows, self.bad), 0, 0, 0] = np.nan
+        return images
+
+
+def mean_encoder(config, identity="a"):
+    embed_batch = jax.jit(lambda image: jnp.stack([image.mean((1, 2, 3)), jnp.ones(len(image))], 1))
+    return Encoder(embed_batch, identity, config)
+
+
+def config():
+    return ssl.get_config("smoke")  # 8 rows a batch, 24 a chunk
+
+
+def run(tmp_path, source=None, identity="a"):
+    source = source or Source()
+    embed(config(), tmp_path, mean_encoder(config(), identity), source)
+    return store.Embeddings(tmp_path)
+
+
+def test_every_row_is_there_in_its_place(tmp_path):
+    out = run(tmp_path)
+    assert (out.rows, out.dimensions) == (50, 2)
+    np.testing.assert_array_equal(out.take(np.arange(50))[:, 0], np.arange(50))
+    np.testing.assert_array_equal(out.take(np.array([49, 3, 24]))[:, 0], [49, 3, 24])
+    assert np.load(tmp_path / "embeddings/part-00002.npy").shape == (2, 2)
+    assert np.load(tmp_path / "embeddings/part-00000.npy").dtype == np.float16
+
+
+def test_the_table_has_fluxes_by_band_and_magnitudes(tmp_path):
+    objects = run(tmp_path).objects()
+    np.testing.assert_allclose(objects["mag_z"], 20.0)
+    assert np.isnan(objects["mag_r"][:2]).all() and objects["mag_r"][2] == pytest.approx(22.5)
+    assert set(objects["status"]) == {"ok"}
+    with pytest.raises(UserError, match="no column redshift"):
+        run(tmp_path).objects(["redshift"])
+
+
+def test_a_killed_run_goes_on_behind_its_last_chunk(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Source(fails_at=30))
+    with pytest.raises(UserError, match="no finished embeddings"):
+        store.Embeddings(tmp_path)
+    assert (tmp_path / "embeddings/part-00000.npy").exists()
+    (tmp_path / "embeddings/.part-00001.99.tmp.npy").write_bytes(b"half")
+    again = Source()
+    out = run(tmp_path, again)
+    assert min(min(rows) for rows in again.reads) == 24
+    np.testing.assert_array_equal(out.take(np.arange(50))[:, 0], np.arange(50))
+    assert not list((tmp_path / "embeddings").glob(".part*"))
+
+
+def test_a_finished_run_is_not_repeated_unless_the_weights_change(tmp_path, capsys):
+    run(tmp_path)
+    second = Source()
+    run(tmp_path, second)
+    assert second.reads == []
+    third = Source()
+    run(tmp_path, third, identity="b")
+    assert len(third.reads) == 7
+    assert "starting anew" in capsys.readouterr().err
+
+
+def test_unreadable_objects_are_kept_and_said(tmp_path):
+    out = run(tmp_path, Source(bad=(5, 40)))
+    values = out.take(np.arange(50))
+    assert list(np.flatnonzero(np.isnan(values[:, 0]))) == [5, 40]
+    status = out.objects(["status"])["status"]
+    assert "not finite" in status[5] and status[6] == "ok"
+    assert json.loads((tmp_path / "embeddings/embeddings.json").read_text())["rows"] == 50
+
+
+def test_mocks_are_a_function_of_the_seed_and_their_table_fits_their_images():
+    def simulate(key):
+        blob = simulate_blob(key)
+        return {**blob, "total": blob["image"].sum()}
+
+    settings = config()
+    settings.embed.num = 20
+    source, again = MockSource(settings, simulate), MockSource(settings, simulate)
+    table = source.table()
+    assert len(source) == 20 and table["mag"].shape == (20, 3)
+    rows = np.array([17, 2, 9])
+    images = source.read(rows)
+    np.testing.assert_allclose(images.sum((1, 2, 3)), table["total"][rows], rtol=1e-4)
+    np.testing.assert_array_equal(again.read(rows), images)
+
+
+def test_unknown_type_and_missing_weights_are_said(tmp_path):
+    settings = config()
+    settings.embed.dtype = "float64"
+    with pytest.raises(UserError, match="float64"):
+        embed(settings, tmp_path, mean_encoder(settings), Source())
+    with pytest.raises(UserError, match="train first"):
+        embed(config(), tmp_path)
