@@ -106,8 +106,8 @@ def neighbours() -> config_dict.ConfigDict:
     neighbours.window = 0.5  # mag, each way; 0: no window
     neighbours.band = "r"  # the paper's; its released script has z
     neighbours.queries = ()  # rows of the objects' table; empty: all against all
-    neighbours.block = 256  # queries of one matrix product
-    neighbours.engine = "bands"  # or "faiss"
+    neighbours.engine = "bands"  # or "faiss", slower
+    neighbours.memory = 8.0  # GiB: with less than the widest window needs, every pair is computed twice
     return neighbours
 
 
