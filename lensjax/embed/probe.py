@@ -1,0 +1,150 @@
+"""Linear probe: workdir/embeddings and labels in, workdir/probe out (Stein et al. 2022, sections 3.3 and 4.2).
+
+For every ratio of non-lenses to lenses in training, and every random split, a classifier is fitted; the best ratio's
+classifiers then rank all objects together.
+"""
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from lensjax.core.errors import UserError
+from lensjax.core.files import replacing, write_text
+from lensjax.embed import linear
+from lensjax.embed.probe_figures import draw_probe
+from lensjax.embed.store import Embeddings
+from lensjax.tasks.metrics import average_precision, roc_auc
+
+FOLDER = "probe"
+GATHER = 65_536  # rows that are scored at a time
+
+
+def probe(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
+    """Fit, choose and rank; prints one line about it.
+
+    Writes probe.json (scores by ratio and split), classifiers.npz (weight (S, D), bias (S,) of the best ratio),
+    ranked.parquet (row, score, label and the columns of the objects' table, best first), probe.png (Figures 4 and 5).
+    Returns what is in probe.json. Raises UserError for labels with fewer than 4 lenses or 4 others.
+    """
+    settings, embeddings = config.probe, Embeddings(workdir)
+    label = _labels(settings, embeddings)
+    results, probes, curves = [], {}, {}
+    for ratio in settings.ratios:
+        for seed in range(settings.splits):
+            result, chosen, curve = _fit_split(embeddings, label, ratio, settings, config.seed + seed)
+            results.append(result)
+            probes.setdefault(ratio, []).append(chosen)
+            curves.setdefault(ratio, []).append(curve)
+    best = max(settings.ratios, key=lambda ratio: _mean(results, ratio, "true_positives"))
+    folder = pathlib.Path(workdir) / FOLDER
+    folder.mkdir(exist_ok=True)
+    with replacing(folder / "classifiers.npz") as temporary:
+        arrays = {
+            "weight": np.stack([p.weight for p in probes[best]]),
+            "bias": np.array([p.bias for p in probes[best]]),
+        }
+        np.savez(temporary, **arrays, ratio=np.array(best))
+    count = _rank(folder / "ranked.parquet", embeddings, probes[best], label)
+    draw_probe(folder / "probe.png", results, curves, best)
+    summary = {"best_ratio": best, "fingerprint": embeddings.about["fingerprint"], "splits": results}
+    summary |= {
+        name: _mean(results, best, name) for name in ("roc_auc", "average_precision", "precision", "completeness")
+    }
+    write_text(folder / "probe.json", json.dumps(summary, indent=2))
+    print(
+        f"{folder}: {count} objects ranked; best ratio 1:{best}, ROC AUC {summary['roc_auc']:.4f}, "
+        f"{summary['completeness']:.0%} of the lenses in the top {results[0]['top']} of {results[0]['valid']}"
+    )
+    return summary
+
+
+def _fit_split(embeddings: Embeddings, label: np.ndarray, ratio: int, settings: Any, seed: int) -> tuple:
+    """(scores on the validation set, the chosen classifier, its completeness curve) of one ratio and split."""
+    rows = linear.split(label, ratio, settings.valid_ratio, settings.valid_fraction, seed)
+    probes = linear.fit(embeddings.take(rows.train), label[rows.train], settings.iterations, settings.l2)
+    vectors, truth = embeddings.take(rows.valid), label[rows.valid]
+    top = max(min(settings.top, int(settings.top_fraction * len(truth))), 1)
+    iteration, chosen = linear.select(probes, vectors, truth, top)
+    score = chosen.logit(vectors)
+    found = linear.true_positives(score, truth, top)
+    result = {
+        "ratio": ratio,
+        "seed": seed,
+        "train": len(rows.train),
+        "train_lenses": int(label[rows.train].sum()),
+        "valid": len(truth),
+        "valid_lenses": int(truth.sum()),
+        "iteration": iteration + 1,
+        "top": top,
+        "true_positives": found,
+        "precision": found / top,
+        "completeness": found / int(truth.sum()),
+        "roc_auc": roc_auc(score, truth),
+        "average_precision": average_precision(score, truth),
+    }
+    return result, chosen, linear.inspected_curve(score, truth)
+
+
+def _mean(results: list[dict[str, Any]], ratio: int, name: str) -> float:
+    return float(np.mean([result[name] for result in results if result["ratio"] == ratio]))
+
+
+def _labels(settings: Any, embeddings: Embeddings) -> np.ndarray:
+    """(N,) 1 lens, 0 not, -1 unknown or without an embedding."""
+    if settings.labels:
+        label = _read_labels(settings.labels, embeddings.rows)
+    else:
+        label = np.asarray(embeddings.objects(["label"])["label"], np.float64)
+    label = np.where(np.isin(label, (0, 1)), label, -1).astype(np.int64)
+    for rows, vectors in _pieces(embeddings):
+        label[rows] = np.where(np.isfinite(vectors).all(1), label[rows], -1)
+    for value, name in ((1, "lenses"), (0, "non-lenses")):
+        if (label == value).sum() < 4:
+            raise UserError(
+                f"the labels have {(label == value).sum()} {name} with embeddings, where 4 at least are needed: give "
+                "more in config.probe.labels."
+            )
+    return label
+
+
+def _read_labels(path: str, rows: int) -> np.ndarray:
+    """(N,) of a table, in any format that astropy reads, with columns row and label; -1 for rows it does not have."""
+    from astropy.table import Table
+
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"no table of labels at {path}: give a file with the columns row and label.")
+    table: Any = Table.read(path)
+    if not {"row", "label"} <= set(table.colnames):
+        raise UserError(f"{path} has the columns {', '.join(table.colnames)}: row and label are needed.")
+    row = np.asarray(table["row"], np.int64)
+    if len(row) and not (row.min() >= 0 and row.max() < rows):
+        raise UserError(f"{path} has rows {row.min()} to {row.max()}, and the objects 0 to {rows - 1}: mend its rows.")
+    label = np.full(rows, -1.0)
+    label[row] = np.asarray(table["label"], float)
+    return label
+
+
+def _pieces(embeddings: Embeddings) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for start in range(0, embeddings.rows, GATHER):
+        rows = np.arange(start, min(start + GATHER, embeddings.rows))
+        yield rows, embeddings.take(rows)
+
+
+def _rank(path: pathlib.Path, embeddings: Embeddings, probes: list[linear.Probe], label: np.ndarray) -> int:
+    """Write the objects that have an embedding, best first by the classifiers' mean probability; returns how many."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    score = np.full(embeddings.rows, np.nan, np.float32)
+    for rows, vectors in _pieces(embeddings):
+        logits = np.stack([p.logit(vectors) for p in probes]).astype(np.float64)
+        score[rows] = (1 / (1 + np.exp(-np.clip(logits, -500, 500)))).mean(0)
+    order = np.argsort(-score, kind="stable")[: int(np.isfinite(score).sum())]
+    columns = {name: values[order] for name, values in embeddings.objects().items() if name not in ("label", "score")}
+    with replacing(path) as temporary:
+        ranked = {"object": order, "score": score[order], "label": label[order], **columns}
+        pq.write_table(pa.table({name: pa.array(values) for name, values in ranked.items()}), temporary)
+    return len(order)

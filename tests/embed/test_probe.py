@@ -1,0 +1,114 @@
+"""The linear probe: the optimum of its loss, splits that do not touch, a ranking with the lenses on top."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from configs import ssl
+from lensjax.core.errors import UserError
+from lensjax.embed import linear, store
+from lensjax.embed.probe import probe
+
+RNG = np.random.default_rng(2)
+COUNT = 400
+LABEL = (np.arange(COUNT) % 10 == 0).astype(int)
+VECTORS = RNG.normal(size=(COUNT, 5)).astype(np.float32) * 3 + 10
+VECTORS[:, 2] += 9 * LABEL
+
+
+def test_the_fit_is_the_optimum_of_scikit_learns():
+    x = (VECTORS - VECTORS.mean(0)) / VECTORS.std(0)
+    oracle = LogisticRegression(C=1 / (0.01 * COUNT), tol=1e-8, max_iter=1000).fit(x, LABEL)
+    ours = linear.fit(VECTORS, LABEL, 40, l2=0.01)[-1]
+    np.testing.assert_allclose(ours.logit(VECTORS), oracle.decision_function(x), atol=0.02)
+
+
+def test_separable_classes_stay_finite():
+    probes = linear.fit(VECTORS + 100 * LABEL[:, None], LABEL, 40)
+    assert len(probes) >= 1
+    assert linear.true_positives(probes[-1].logit(VECTORS + 100 * LABEL[:, None]), LABEL, 40) == 40
+
+
+def test_the_chosen_iteration_has_most_lenses_on_top():
+    bad, good = linear.Probe(np.eye(5)[0], np.zeros(())), linear.Probe(np.eye(5)[2], np.zeros(()))
+    assert linear.select([bad, good, good], VECTORS, LABEL, 40)[0] == 1
+
+
+@pytest.mark.parametrize("ratio", [1, 4, 1000])
+def test_splits_have_their_ratio_and_no_object_twice(ratio):
+    label = np.concatenate([LABEL, np.full(20, -1)])
+    split = linear.split(label, ratio, 3, 0.25, seed=1)
+    everything = np.concatenate(split)
+    assert len(set(everything)) == len(everything) and label[everything].min() == 0
+    assert (label[split.train] == 1).sum() == 30 and (label[split.valid] == 1).sum() == 10
+    assert (label[split.train] == 0).sum() == min(30 * ratio, 270)
+    assert (label[split.valid] == 0).sum() == 30
+    same, other = (linear.split(label, ratio, 3, 0.25, seed=s) for s in (1, 2))
+    np.testing.assert_array_equal(same.train, split.train)
+    assert set(other.valid) != set(split.valid)
+
+
+def test_curve_and_true_positives():
+    inspected, completeness = linear.inspected_curve(np.array([3.0, 1.0, 2.0, 0.0]), np.array([1, 1, 0, 0]))
+    np.testing.assert_array_equal(inspected, [1, 2, 3, 4])
+    np.testing.assert_array_equal(completeness, [0.5, 0.5, 1, 1])
+    assert linear.true_positives(np.array([3.0, 1.0, 2.0, 0.0]), np.array([1, 1, 0, 0]), 2) == 1
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    values = VECTORS.copy()
+    values[3] = np.nan
+    chunks = store.Chunks(tmp_path / store.FOLDER, COUNT, 128, "x")
+    for i in chunks.missing():
+        chunks.write(i, values[list(chunks.span(i))])
+    chunks.finish({"label": LABEL.astype(np.float32), "ra": np.arange(COUNT) / 10}, {})
+    return tmp_path
+
+
+def settings(**changes):
+    config = ssl.get_config("smoke")
+    config.probe.update(changes)
+    return config
+
+
+def test_the_mode_ranks_lenses_first(workdir):
+    summary = probe(settings(ratios=(1, 5), splits=2, iterations=20, top=30), workdir)
+    assert summary["roc_auc"] > 0.9
+    assert len(summary["splits"]) == 4
+    assert json.loads((workdir / "probe/probe.json").read_text())["best_ratio"] in (1, 5)
+    ranked = pq.read_table(workdir / "probe/ranked.parquet").to_pydict()
+    assert len(ranked["score"]) == COUNT - 1 and 3 not in ranked["object"]
+    assert np.all(np.diff(ranked["score"]) <= 0)
+    assert np.mean(ranked["label"][:20]) > 0.6
+    np.testing.assert_allclose(ranked["ra"], np.array(ranked["object"]) / 10)
+    with np.load(workdir / "probe/classifiers.npz") as stored:
+        assert stored["weight"].shape == (2, 5)
+    assert (workdir / "probe/probe.png").stat().st_size > 1000
+
+
+def test_labels_of_the_users_own(workdir, tmp_path):
+    path = tmp_path / "labels.parquet"
+    pq.write_table(pa.table({"row": np.arange(0, COUNT, 2), "label": LABEL[::2]}), path)
+    probe(settings(labels=str(path), iterations=5), workdir)
+    ranked = pq.read_table(workdir / "probe/ranked.parquet").to_pydict()
+    known = dict(zip(ranked["object"], ranked["label"], strict=True))
+    assert known[1] == -1 and known[10] == 1 and known[12] == 0
+
+
+def test_bad_labels_are_refused(workdir, tmp_path):
+    with pytest.raises(UserError, match="no table of labels"):
+        probe(settings(labels=str(tmp_path / "nothing.fits")), workdir)
+    path = tmp_path / "labels.parquet"
+    for columns, said in (
+        ({"row": [1, 2], "label": [1, 0]}, "1 lenses with embeddings"),
+        ({"object": [1]}, "row and label are needed"),
+        ({"row": [900], "label": [1]}, "objects 0 to 399"),
+    ):
+        pq.write_table(pa.table(columns), path)
+        with pytest.raises(UserError, match=said):
+            probe(settings(labels=str(path)), workdir)
