@@ -69,6 +69,7 @@ def default() -> config_dict.ConfigDict:
     config.evaluate.top = 10  # neighbours of each lens that are looked at
     config.evaluate.ridge = 1e-2  # of the linear classifier, in units of the features' mean variance
 
+    config.convert = config_dict.ConfigDict({"input": ""})  # PyTorch checkpoint of a ResNet that convert makes ours
     config.embed = embeddings()
     config.neighbours = neighbours()
     config.probe = probe()

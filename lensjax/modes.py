@@ -54,6 +54,13 @@ def inject(config: Any, workdir: pathlib.Path) -> None:
     inject(config, workdir)
 
 
+def convert(config: Any, workdir: pathlib.Path) -> None:
+    """Turn the PyTorch checkpoint config.convert.input into workdir/weights.npz, which embed uses."""
+    from lensjax.embed.encoder import convert
+
+    print(convert(config, workdir))
+
+
 def embed(config: Any, workdir: pathlib.Path) -> None:
     """Embed the cutouts of config.embed.input into workdir/embeddings."""
     from lensjax.embed.embed import embed
@@ -98,6 +105,7 @@ MODES: dict[str, Callable[[Any, pathlib.Path], None]] = {
     "mock": mock,
     "search": search,
     "inject": inject,
+    "convert": convert,
     "embed": embed,
     "neighbours": neighbours,
     "probe": probe,

@@ -1,4 +1,4 @@
-"""From a config and a workdir to a function that embeds batches of cutouts."""
+"""From a config and a workdir to a function that embeds batches of cutouts; published encoders made ours."""
 
 import pathlib
 import sys
@@ -12,6 +12,7 @@ from ml_collections import config_dict
 from lensjax.core import checkpoint, sharding
 from lensjax.core.errors import UserError
 from lensjax.core.task import Task
+from lensjax.models import torchvision
 from lensjax.tasks import make_task
 
 RELEASED = pathlib.Path(__file__).parents[2] / "weights"
@@ -63,15 +64,19 @@ def compile_encoder(config: Any, task: Task, params: Any, model_state: Any) -> C
 
 
 def find_weights(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
-    """The workdir where it has checkpoints, else the folder of the released weights; UserError where neither is."""
+    """The workdir where it has checkpoints or converted weights, else the folder of the released ones.
+
+    UserError where neither is.
+    """
     released, folder = RELEASED / config.system, pathlib.Path(workdir) / "checkpoints"
     if folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir()):
         return pathlib.Path(workdir)
-    if (released / checkpoint.WEIGHTS_NAME).is_file():
-        return released
+    for place in (pathlib.Path(workdir), released):
+        if (place / checkpoint.WEIGHTS_NAME).is_file():
+            return place
     raise UserError(
-        f"no checkpoint in {workdir} and no released weights in {released}: train first, --mode=train with the same "
-        "--workdir."
+        f"no weights in {workdir} and no released ones in {released}: train first (--mode=train with the same "
+        "--workdir), or convert a published encoder (--mode=convert)."
     )
 
 
@@ -83,3 +88,22 @@ def with_weights(config: Any, stored: Any) -> Any:
             merged[name] = stored[name]
         merged.model.chunk, merged.model.pointwise = config.model.chunk, config.model.pointwise
     return merged.lock()
+
+
+def convert(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
+    """Write workdir/weights.npz from the PyTorch checkpoint config.convert.input of a network as config.model says.
+
+    Give the input that it was trained with as config.model.stretch. Raises UserError for a checkpoint of another
+    network, and for a stem that torchvision's do not have.
+    """
+    if config.model.stem != "7x7":
+        raise UserError(f"config.model.stem is {config.model.stem!r}: torchvision's networks have '7x7'.")
+    state = torchvision.read_state(config.convert.input)
+    encoder, stats = torchvision.convert_encoder(state, config.model.name)
+    params, model_state, _ = jax.eval_shape(make_task(config).init, jax.random.key(0))
+    head = torchvision.convert_projector(state)
+    if head is None:  # the contrastive head plays no part in embeddings
+        head = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), params["projector"])
+    weights = {"encoder": encoder, "projector": head}, {"batch_stats": stats}
+    checkpoint.check_same(weights, (params, model_state), config.convert.input)
+    return checkpoint.save_weights(workdir, *weights, config)

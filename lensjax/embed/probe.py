@@ -42,11 +42,9 @@ def probe(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     folder = pathlib.Path(workdir) / FOLDER
     folder.mkdir(exist_ok=True)
     with replacing(folder / "classifiers.npz") as temporary:
-        arrays = {
-            "weight": np.stack([p.weight for p in probes[best]]),
-            "bias": np.array([p.bias for p in probes[best]]),
-        }
-        np.savez(temporary, **arrays, ratio=np.array(best))
+        weight, bias = (np.stack(values) for values in zip(*probes[best], strict=True))
+        arrays: dict[str, Any] = {"weight": weight, "bias": bias, "ratio": np.array(best)}
+        np.savez(temporary, **arrays)
     count = _rank(folder / "ranked.parquet", embeddings, probes[best], label)
     draw_probe(folder / "probe.png", results, curves, best)
     summary = {"best_ratio": best, "fingerprint": embeddings.about["fingerprint"], "splits": results}

@@ -11,8 +11,9 @@ from configs import ssl
 from lensjax.core.errors import UserError
 from lensjax.embed import store
 from lensjax.embed.embed import embed
-from lensjax.embed.encoder import Encoder
+from lensjax.embed.encoder import Encoder, convert, make_encoder
 from lensjax.embed.mocks import MockSource
+from tests.models.test_torchvision import layout
 from tests.tiny import simulate_blob
 
 
@@ -130,3 +131,17 @@ def test_unknown_type_and_missing_weights_are_said(tmp_path):
         embed(settings, tmp_path, mean_encoder(settings), Source())
     with pytest.raises(UserError, match="train first"):
         embed(config(), tmp_path)
+
+
+def test_a_converted_encoder_embeds(tmp_path):
+    settings = config()
+    settings.model.update(dict(name="resnet18", width=4, stem="7x7"))
+    settings.moco.projector.update(dict(hidden=32, size=8))
+    settings.convert.input = str(tmp_path / "published.npz")
+    np.savez(settings.convert.input, **layout("resnet18", 4, "module.encoder_q."))
+    convert(settings, tmp_path)
+    encoder = make_encoder(settings, tmp_path)
+    assert encoder.embed(np.ones((8, 40, 40, 3), np.float32)).shape == (8, 32)
+    settings.model.width = 6
+    with pytest.raises(UserError, match="another model"):
+        convert(settings, tmp_path)
