@@ -37,6 +37,8 @@ def default() -> config_dict.ConfigDict:
     config.data.dir = "tensorflow_datasets"
     config.data.num_train = 3_500_000
     config.data.num_test = 4_096
+    config.data.mag_max = 20.0  # of "cutouts": z magnitude of the faintest to train on
+    config.data.uniform_mag = True  # of "cutouts": every magnitude as often
     config.data.size = 152  # pixels; room for rotation and jitter around the view
 
     config.sim = lenses()

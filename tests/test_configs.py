@@ -109,6 +109,27 @@ def test_smoke_variant_runs_from_training_to_scores(system, tmp_path):
     assert np.all((score >= 0) & (score <= 1))
 
 
+def test_ssl_smoke_variant_runs_from_training_to_ranking(tmp_path):
+    """train -> embed -> neighbours -> probe, on mocks."""
+    import pyarrow.parquet
+
+    from lensjax import modes
+
+    config = get_config("ssl", "smoke").lock()
+    assert config.train.steps < 20, "smoke means seconds"
+    for mode in ("train", "embed", "neighbours", "probe"):
+        modes.MODES[mode](config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {"loss", "accuracy", "alignment", "uniformity", "rank", "std"} <= set(lines[0])
+    assert {"roc_auc", "enrichment", "rank"} <= set(next(line for line in lines if line["split"] == "test"))
+    objects = pyarrow.parquet.read_table(tmp_path / "embeddings" / "objects.parquet").to_pydict()
+    assert len(objects["row"]) == config.embed.num and {"label", "kind", "mag_r", "status"} <= set(objects)
+    with np.load(tmp_path / "neighbours.npz") as found:
+        assert found["neighbours"].shape == (config.embed.num, config.neighbours.k)
+    ranked = pyarrow.parquet.read_table(tmp_path / "probe" / "ranked.parquet").to_pydict()
+    assert len(ranked["score"]) == config.embed.num
+
+
 def number_of_fibers(plate: pathlib.Path) -> int:
     from astropy.io import fits
 

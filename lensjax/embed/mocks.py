@@ -27,26 +27,32 @@ class MockSource:
         self.stamp = f"mocks {mocks.seed} {self._num} {self._size} {mocks.sim.to_json()} {config.data.size}"
 
         def draw(block: Any) -> dict[str, jax.Array]:
-            return jax.vmap(simulate)(jax.random.split(jax.random.fold_in(key, block), self._size))
+            batch = jax.vmap(simulate)(jax.random.split(jax.random.fold_in(key, block), self._size))
+            return {name: x for name, x in batch.items() if name not in ORACLE}
 
-        def truth(block: Any) -> dict[str, jax.Array]:
-            return {name: x for name, x in draw(block).items() if x.ndim <= 2 and name not in ORACLE}
-
-        self._images = jax.jit(lambda block: draw(block)["image"])
-        self._truth = jax.jit(truth)  # the images that it does not return are not computed
+        self._draw = jax.jit(draw)
+        self._truth: dict[int, dict[str, np.ndarray]] = {}  # of the blocks that were drawn
 
     def __len__(self) -> int:
         return self._num
 
     def table(self) -> dict[str, np.ndarray]:
         """Columns (N,) or (N, B): mag, psfsize, noise, ebv, label, kind and the rest of the truth."""
-        blocks = [jax.device_get(self._truth(np.int32(i))) for i in range(-(-self._num // self._size))]
+        blocks = [self._block(i)[0] for i in range(-(-self._num // self._size))]
         columns = {name: np.concatenate([block[name] for block in blocks])[: self._num] for name in blocks[0]}
         return {"file": np.full(self._num, "mock"), "row": np.arange(self._num), **columns}
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Images (n, H, H, B) nanomaggies of rows (n,)."""
-        rows = np.asarray(rows)
-        block, within = np.divmod(rows, self._size)
-        drawn = {i: np.asarray(self._images(np.int32(i))) for i in np.unique(block)}
-        return np.stack([drawn[b][w] for b, w in zip(block, within, strict=True)])
+        block, within = np.divmod(np.asarray(rows), self._size)
+        images = {i: self._block(i, images=True)[1] for i in np.unique(block)}
+        return np.stack([images[b][w] for b, w in zip(block, within, strict=True)])
+
+    def _block(self, number: int, images: bool = False) -> tuple[dict[str, np.ndarray], Any]:
+        """(truth, images or None) of a block; drawn again only where the images are wanted."""
+        number, drawn = int(number), None
+        if images or number not in self._truth:
+            batch = jax.device_get(self._draw(np.int32(number)))
+            drawn = batch.pop("image")
+            self._truth[number] = batch
+        return self._truth[number], drawn

@@ -1,0 +1,87 @@
+"""The user's own cutouts as batches: which are used, how often, and what the network is told of them."""
+
+import numpy as np
+import pytest
+
+from configs import ssl
+from lensjax.core.errors import UserError
+from lensjax.data import cutouts
+
+RNG = np.random.default_rng(0)
+COUNT = 400
+
+
+class Source:
+    def __init__(self):
+        self.mag = 21 - RNG.exponential(1.0, COUNT)
+        flux = 10 ** (0.4 * (22.5 - self.mag))
+        self.columns = {
+            "file": np.full(COUNT, "x"),
+            "flux": np.stack([flux * 0, flux * 0, flux], 1),
+            "psfsize": np.full((COUNT, 3), 1.4),
+            "psfdepth": np.full((COUNT, 3), 500.0),
+            "ebv": np.full(COUNT, 0.05),
+            "status": np.array(["ok"] * (COUNT - 1) + ["cut file"]),
+        }
+
+    def __len__(self):
+        return COUNT
+
+    def table(self):
+        return self.columns
+
+    def read(self, rows):
+        return np.broadcast_to(np.asarray(rows, np.float32)[:, None, None, None], (len(rows), 4, 4, 3)).copy()
+
+
+def config(**changes):
+    settings = ssl.get_config("smoke")
+    settings.data.update(changes)
+    return settings
+
+
+def rows_of(batch):
+    return batch["image"][:, 0, 0, 0].astype(int)
+
+
+def test_faint_and_unreadable_ones_are_not_used_and_splits_do_not_touch():
+    source = Source()
+    batches = cutouts.load_cutouts(config(uniform_mag=False), source)
+    seen = np.concatenate([rows_of(batches.train(i)) for i in range(batches.num_train // 8)])
+    tested = np.concatenate([rows_of(batch) for batch in batches.test()])[: batches.num_test]
+    assert len(set(seen)) == len(seen) and not set(seen) & set(tested)
+    assert source.mag[seen].max() < 20 and source.mag[tested].max() < 20
+    assert COUNT - 1 not in {*seen, *tested}
+    np.testing.assert_array_equal(rows_of(batches.train(3)), rows_of(batches.train(3)))
+
+
+def test_every_magnitude_is_drawn_as_often():
+    mag = 20 - RNG.exponential(0.5, 20_000)
+    drawn = mag[cutouts.uniform_in(mag, 20_000, 0)]
+    edges = np.linspace(mag.min(), mag.max(), 21)
+    filled = np.histogram(mag, edges)[0] > 0
+    counts = np.histogram(drawn, edges)[0][filled]
+    assert counts.max() < 1.2 * counts.mean() and counts.min() > 0.8 * counts.mean()
+
+
+def test_noise_is_equation_b1_of_the_paper():
+    source = Source()
+    source.columns["psfdepth"][1] = 0
+    batch = cutouts.observe(source, source.columns, np.array([0, 1]))
+    sigma = 1 / np.sqrt(4 * np.pi * 500 * (1.4 / 2.3548 / 0.262) ** 2)
+    np.testing.assert_allclose(batch["noise"][0], sigma, rtol=1e-3)
+    assert np.isnan(batch["noise"][1]).all()
+    assert batch["ebv"][0] == pytest.approx(0.05)
+
+
+def test_what_the_table_lacks_is_unknown():
+    source = Source()
+    source.columns = {"file": source.columns["file"]}
+    batch = next(iter(cutouts.load_cutouts(config(), source).test()))
+    assert np.isnan(batch["psfsize"]).all() and np.isnan(batch["noise"]).all()
+    assert batch["ebv"].sum() == 0
+
+
+def test_too_few_are_refused():
+    with pytest.raises(UserError, match="fewer than config"):
+        cutouts.load_cutouts(config(mag_max=10.0), Source())
