@@ -15,9 +15,10 @@ from lensjax.core.errors import UserError
 Batch = dict[str, Any]
 
 # Where the simulator of a system lives: make_simulator(config) -> simulate(key) -> example.
-SIMULATORS = {"lya": "lensjax.sims.lya"}
+SIMULATORS = {"lya": "lensjax.sims.lya", "ssl": "lensjax.sims.lenses"}
 SPLITS = {"train": 0, "test": 1}  # seeds of the two splits never meet
-ORACLE = ("continuum", "sigma", "artefact", "profile")  # what no observer knows: not computed unless asked for
+# What no observer knows: not computed unless asked for.
+ORACLE = ("continuum", "sigma", "artefact", "profile", "clean")
 
 
 class Batches(NamedTuple):
@@ -31,7 +32,7 @@ class Batches(NamedTuple):
 
 
 def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = None, oracle: bool = False) -> Batches:
-    """Batches of config.data.source: "simulate" (fresh mocks on the device) or "tfds" (the published set).
+    """Batches of config.data.source: "simulate" (fresh mocks on the device), "tfds" (the published set) or "cutouts".
 
     simulator: stands in for the system's own. mesh: devices the mocks are made on; default, all.
     oracle: also give the true continuum and noise of mocks. Raises UserError for an unknown source or system.
@@ -41,8 +42,12 @@ def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = Non
 
         arrays = {split: load_split(config, split) for split in SPLITS}
         return from_arrays(arrays["train"], arrays["test"], config.train.batch_size, config.seed, oracle)
+    if config.data.source == "cutouts":
+        from lensjax.data.cutouts import load_cutouts
+
+        return load_cutouts(config)
     if config.data.source != "simulate":
-        raise UserError(f"config.data.source is {config.data.source!r}; expected 'simulate' or 'tfds'.")
+        raise UserError(f"config.data.source is {config.data.source!r}; expected 'simulate', 'tfds' or 'cutouts'.")
     simulate = simulator or make_simulator(config)
     return from_simulator(simulate, config, mesh or sharding.make_mesh(), oracle)
 
