@@ -1,0 +1,194 @@
+"""Image surveys: files of cutouts in, arrays of pixels and one table of objects out; nothing is loaded as a whole.
+
+source = open_cutouts("south_*.h5", size=96)
+source.table()["flux"]; source.read([3, 17])
+"""
+
+import collections
+import glob
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from lensjax.core.errors import UserError
+from lensjax.core.files import replacing
+from lensjax.surveys.block import BadFile
+from lensjax.surveys.image_files import BANDS, SUFFIXES, ImageFile, open_images
+from lensjax.surveys.sweep import standardise
+
+OK = "ok"  # status of an object whose image can be used, as far as is known
+LISTS = (".txt", ".list")
+
+
+class Cutouts:
+    """The images of some files, as one sequence.
+
+    size: pixels of an image, along either axis; bands: a letter each.
+    """
+
+    def __init__(self, files: Sequence[tuple[str, ImageFile | str]], size: int | None = None):
+        """files: path, and what is in it or why it cannot be used. size: crop or pad images to it about the centre."""
+        good = [file for _, file in files if isinstance(file, ImageFile) and file.num]
+        if not good:
+            name, reason = files[0]
+            raise UserError(f"none of {len(files)} files holds an image that can be used; {name}: {reason}")
+        self.bands = _most_common([file.bands for file in good], [file.num for file in good])
+        shapes = [file.shape[:2] for file in good if file.bands == self.bands]
+        self.shape = _most_common(shapes, [file.num for file in good if file.bands == self.bands])
+        self.size, self._resized = size or min(self.shape), size is not None
+        self._paths = [path for path, _ in files]
+        self._files = [self._checked(file) for _, file in files]
+        counts = [file.num if isinstance(file, ImageFile) else 1 for _, file in files]
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        self._found: dict[int, str] = {}  # row -> what was wrong with it when it was read
+
+    def _checked(self, file: ImageFile | str) -> ImageFile | tuple[int, str]:
+        """The file, or the number of its rows and the reason that none of them fits the others."""
+        if isinstance(file, str):
+            return 1, file
+        if file.bands != self.bands:
+            return file.num, f"bands {file.bands}: expected {self.bands} as most have; give these files on their own"
+        if file.shape[:2] != self.shape and not self._resized:
+            found, wanted = (" x ".join(map(str, shape)) for shape in (file.shape[:2], self.shape))
+            return file.num, f"{found} pixels: expected {wanted} as most have; ask for a size to crop or pad all"
+        return file
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def table(self) -> dict[str, np.ndarray]:
+        """One row for each object, damaged ones included: file, row (within it), status ("ok", or why it is unusable).
+
+        And the columns of `sweep.standardise`, NaN, -1 or "" where a file does not say. An image is looked at when it
+        is read, so NaN pixels get their status then.
+        """
+        parts = []
+        for path, file, start, stop in zip(self._paths, self._files, self._starts[:-1], self._starts[1:], strict=True):
+            columns, status = (file.columns(), OK) if isinstance(file, ImageFile) else ({}, file[1])
+            num = int(stop - start)
+            rows = {"file": np.full(num, path), "row": np.arange(num), "status": np.full(num, status)}
+            parts.append(rows | standardise(columns, num, self.bands))
+        table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        status = table["status"].astype(object)
+        for row, reason in self._found.items():
+            status[row] = reason
+        return table | {"status": status.astype(np.str_)}
+
+    def read(self, rows) -> np.ndarray:
+        """Images (n, size, size, B) float32, nanomaggies a pixel, of rows (n,); NaN throughout where unusable."""
+        rows = np.asarray(rows, np.int64)
+        if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
+        out = np.full((len(rows), self.size, self.size, len(self.bands)), np.nan, np.float32)
+        wanted, back = np.unique(rows, return_inverse=True)
+        place = np.searchsorted(self._starts, wanted, "right") - 1
+        for number in np.unique(place):
+            images = self._read_file(int(number), wanted[place == number])
+            mine = np.flatnonzero(place[back] == number)
+            out[mine] = images[back[mine] - np.flatnonzero(place == number)[0]]
+        return out
+
+    def _read_file(self, number: int, rows: np.ndarray) -> np.ndarray:
+        """Images of ascending rows, all of one file."""
+        file = self._files[number]
+        nothing = np.full((len(rows), self.size, self.size, len(self.bands)), np.nan, np.float32)
+        if not isinstance(file, ImageFile):
+            return nothing
+        try:
+            images = fit(np.asarray(file.read(rows - self._starts[number]), np.float32), self.size)
+        except BadFile as error:
+            if len(rows) > 1:  # one damaged block of a file must not cost its neighbours
+                return np.concatenate([self._read_file(number, rows[i : i + 1]) for i in range(len(rows))])
+            self._found[int(rows[0])] = str(error)
+            return nothing
+        lost = np.logical_not(np.isfinite(images).all(axis=-1))
+        for i in np.flatnonzero(lost.any(axis=(1, 2))):
+            share = f"{lost[i].sum()} of {lost[i].size} pixels are NaN or infinite"
+            self._found[int(rows[i])] = f"{share}: expected none; leave the object out, or fill them"
+            images[i] = np.nan
+        return images
+
+
+def _most_common(values: list, weights: list[int]):
+    """The value with the largest sum of weights; the first of equals."""
+    total = collections.Counter()
+    for value, weight in zip(values, weights, strict=True):
+        total[value] += weight
+    return total.most_common(1)[0][0]
+
+
+def fit(images: np.ndarray, size: int) -> np.ndarray:
+    """Images (n, H, W, B) cropped about the centre, or padded with zeros, to (n, size, size, B)."""
+    for axis in (1, 2):
+        extra = images.shape[axis] - size
+        if extra > 0:
+            images = np.take(images, np.arange(extra // 2, extra // 2 + size), axis)
+        elif extra < 0:
+            pad = [(0, 0)] * 4
+            pad[axis] = (-extra // 2, -extra - (-extra // 2))
+            images = np.pad(images, pad)
+    return images
+
+
+def open_cutouts(source, size: int | None = None) -> Cutouts:
+    """The cutouts that `source` names, ready to be read by row.
+
+    Args:
+        source: HDF5 (Stein et al. 2022: images (N, B, H, W) nanomaggies, and columns), .npy, .npz, FITS cutouts, viewer
+            pictures; one file, a folder (to any depth), a glob, a text file with one of these a line, or a list.
+        size: pixels to crop, or pad with zeros, every image to; None keeps the size that most images have.
+
+    Raises UserError where there is no file, or none that can be used. A file that cannot be used is one row of the
+    table, whose status says why.
+    """
+    opened: list[tuple[str, ImageFile | str]] = []
+    for path in find_images(source):
+        try:
+            opened.append((str(path), open_images(path)))
+        except BadFile as error:
+            opened.append((str(path), str(error)))
+    return Cutouts(opened, size)
+
+
+def find_images(source) -> list[pathlib.Path]:
+    """Sorted paths of the files of images that `source` names; UserError where there are none."""
+    if isinstance(source, list | tuple):
+        return [path for item in source for path in find_images(item)]
+    path = pathlib.Path(source).expanduser()
+    if path.is_dir():
+        found = [file for file in path.rglob("*") if _is_images(file)]
+    elif path.is_file() and path.suffix.lower() in LISTS:
+        lines = [line.split("#")[0].strip() for line in path.read_text(errors="replace").splitlines()]
+        found = [path.parent / pathlib.Path(line).expanduser() for line in lines if line]
+    else:
+        found = [path] if path.is_file() else [pathlib.Path(name) for name in glob.glob(str(path), recursive=True)]
+    if not found:
+        what = "the folder holds no file of images" if path.is_dir() else "no such file, folder or glob"
+        raise UserError(
+            f"input {source or '(nothing)'}: {what}; expected {', '.join(SUFFIXES)}, or a list of such files"
+        )
+    return sorted(found)
+
+
+def _is_images(path: pathlib.Path) -> bool:
+    return path.is_file() and path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+
+
+def write_cutouts(path, images: np.ndarray, columns: dict[str, np.ndarray] | None = None) -> None:
+    """Write images (N, H, W, B), nanomaggies, and columns (N, ...) in Stein's layout: HDF5 with images (N, B, H, W).
+
+    The file replaces an old one whole. UserError where a column has another length.
+    """
+    from lensjax.surveys.image_files import import_h5py
+
+    columns = columns or {}
+    for name, values in columns.items():
+        if len(values) != len(images):
+            raise UserError(f"column {name} has {len(values)} rows for {len(images)} images: give one for each")
+    with replacing(path) as temporary, import_h5py().File(temporary, "w") as file:
+        file["images"] = np.moveaxis(np.asarray(images, np.float32), -1, 1)
+        file["images"].attrs["bands"] = BANDS.get(images.shape[-1], "")
+        for name, values in columns.items():
+            values = np.asarray(values)
+            file[name] = values.astype("S") if values.dtype.kind in "UO" else values

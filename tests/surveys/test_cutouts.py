@@ -1,0 +1,175 @@
+"""Files of cutouts in every form, whole and damaged."""
+
+import numpy as np
+import pytest
+
+from lensjax.core.errors import UserError
+from lensjax.physics.bands import PIXEL
+from lensjax.surveys import viewer
+from lensjax.surveys.cutouts import OK, fit, open_cutouts, write_cutouts
+
+RNG = np.random.default_rng(0)
+SIZE = 12
+
+
+def images(num, size=SIZE, bands=3):
+    return RNG.normal(0.01, 0.003, (num, size, size, bands)).astype(np.float32)
+
+
+def columns(num):
+    return {
+        "ra": np.linspace(10, 11, num), "dec": np.linspace(-1, 1, num), "ebv": np.full(num, 0.03),
+        "flux": np.abs(RNG.normal(10, 1, (num, 3))), "psfsize": np.full((num, 3), 1.3), "inds": np.arange(num),
+        "psfdepth": np.full((num, 3), 300.0), "z_spec": np.where(np.arange(num) % 2, -99.0, 0.5),
+        "source_type": np.array(["DEV", "REX"] * num)[:num],
+    }  # fmt: skip
+
+
+def write_fits(path, image, scale=PIXEL, bands="grz", centre=(150.0, 2.0), split=False):
+    from astropy.io import fits
+
+    size = image.shape[0]
+    header = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": centre[0], "CRVAL2": centre[1]})
+    header.update(CRPIX1=(size + 1) / 2, CRPIX2=(size + 1) / 2, CD1_1=-scale / 3600, CD1_2=0.0, CD2_1=0.0)
+    header["CD2_2"] = scale / 3600
+    cube = np.moveaxis(image, -1, 0)
+    if split:
+        parts = [fits.ImageHDU(plane, header) for plane in cube]
+        for part, band in zip(parts, bands, strict=True):
+            part.header.update(BAND=band, IMAGETYP="image")
+        weight = fits.ImageHDU(cube[0] * 0, header)
+        weight.header.update(BAND="g", IMAGETYP="invvar")
+        fits.HDUList([fits.PrimaryHDU(), *parts, weight]).writeto(path)
+    else:
+        header["BANDS"] = bands
+        fits.PrimaryHDU(cube, header).writeto(path)
+
+
+def test_steins_layout_comes_back_by_row(tmp_path):
+    pixels, table = images(7), columns(7)
+    write_cutouts(tmp_path / "a.h5", pixels, table)
+    source = open_cutouts(str(tmp_path / "a.h5"))
+    assert (len(source), source.bands, source.size) == (7, "grz", SIZE)
+    np.testing.assert_array_equal(source.read([5, 1, 1, 6]), pixels[[5, 1, 1, 6]])
+    got = source.table()
+    for name in ("ra", "dec", "ebv", "flux", "psfsize", "psfdepth", "inds"):
+        np.testing.assert_allclose(got[name], table[name], rtol=1e-6)
+    assert np.isnan(got["z_spec"][1]) and got["z_spec"][0] == 0.5 and got["type"].tolist()[:2] == ["DEV", "REX"]
+    assert set(got["status"]) == {OK} and got["row"].tolist() == list(range(7))
+
+
+def test_chunks_are_one_sequence(tmp_path):
+    parts = [images(n) for n in (3, 1, 4)]
+    for i, part in enumerate(parts):
+        write_cutouts(tmp_path / f"chunk_{i}.h5", part, columns(len(part)))
+    whole = np.concatenate(parts)
+    for name in ("chunk_*.h5", "."):
+        source = open_cutouts(str(tmp_path / name))
+        order = [7, 0, 3, 3, 4, 2]
+        np.testing.assert_array_equal(source.read(order), whole[order])
+        assert source.table()["row"].tolist() == [0, 1, 2, 0, 0, 1, 2, 3]
+    (tmp_path / "list.txt").write_text("chunk_1.h5  # the short one\nchunk_0.h5\n")
+    assert len(open_cutouts(str(tmp_path / "list.txt"))) == 4
+    with pytest.raises(IndexError):
+        source.read([8])
+
+
+def test_crop_and_pad_about_the_centre():
+    pixels = images(2, 9)
+    np.testing.assert_array_equal(fit(pixels, 5), pixels[:, 2:7, 2:7])
+    padded = fit(pixels, 12)
+    np.testing.assert_array_equal(fit(padded, 9), pixels)
+    assert padded.sum() == pytest.approx(pixels.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("bands", [1, 4, 5])
+def test_any_number_of_bands_and_key_names(tmp_path, bands):
+    h5py = pytest.importorskip("h5py")
+    pixels = images(3, bands=bands)
+    with h5py.File(tmp_path / "odd.hdf5", "w") as file:
+        file["cutouts"] = np.moveaxis(pixels, -1, 1)
+        file["RA"], file["psfsize_r"] = [1.0, 2.0, 3.0], [1.1, 1.2, 1.3]
+    source = open_cutouts(tmp_path / "odd.hdf5")
+    np.testing.assert_array_equal(source.read([2, 0]), pixels[[2, 0]])
+    assert source.table()["ra"].tolist() == [1, 2, 3] and source.table()["psfsize"].shape == (3, bands)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+def test_numpy_files(tmp_path, name):
+    pixels = images(4)
+    first = np.moveaxis(pixels, -1, 1)
+    np.save(tmp_path / name, first) if name.endswith("y") else np.savez(tmp_path / name, images=first, ra=np.arange(4))
+    source = open_cutouts(tmp_path / name)
+    np.testing.assert_array_equal(source.read([3, 1]), pixels[[3, 1]])
+
+
+def test_fits_cutouts_know_their_place_and_their_bands(tmp_path):
+    pixels = images(3)
+    write_fits(tmp_path / "1.fits", pixels[0], centre=(150.5, 2.5))
+    write_fits(tmp_path / "2.fits", pixels[1][..., ::-1], bands="zrg")
+    write_fits(tmp_path / "3.fits", pixels[2], split=True)
+    source = open_cutouts(tmp_path)
+    np.testing.assert_array_equal(source.read([0, 1, 2]), pixels)
+    table = source.table()
+    np.testing.assert_allclose([table["ra"][0], table["dec"][0]], [150.5, 2.5], atol=1e-9)
+
+
+def test_pictures_become_flux(tmp_path):
+    pixels = images(2)
+    for i, image in enumerate(pixels):
+        viewer.write_picture(tmp_path / f"{i}.png", image)
+    np.testing.assert_allclose(open_cutouts(tmp_path).read([1, 0]), pixels[[1, 0]], atol=1e-3)
+
+
+def test_damaged_files_cost_their_own_rows_only(tmp_path):
+    pixels = images(5)
+    write_cutouts(tmp_path / "good.h5", pixels, columns(5))
+    whole = (tmp_path / "good.h5").read_bytes()
+    (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.fits").write_bytes(b"")
+    (tmp_path / "text.h5").write_text("hello")
+    write_cutouts(tmp_path / "small.h5", images(2, 8))
+    write_cutouts(tmp_path / "four.h5", images(2, bands=4))
+    write_fits(tmp_path / "coarse.fits", images(1)[0], scale=0.5)
+    np.save(tmp_path / "flat.npy", np.zeros((4, 4)))
+    lost = images(2)
+    lost[1, 0, 0, 0] = np.nan
+    write_cutouts(tmp_path / "nan.h5", lost)
+    source = open_cutouts(tmp_path)
+    read = source.read(np.arange(len(source)))
+    table = source.table()
+    status = {name: [] for name in {str(f).rsplit("/", 1)[-1] for f in table["file"]}}
+    for file, text in zip(table["file"], table["status"], strict=True):
+        status[file.rsplit("/", 1)[-1]].append(str(text))
+    assert status["good.h5"] == [OK] * 5
+    np.testing.assert_array_equal(read[np.char.endswith(table["file"], "good.h5")], pixels)
+    for name, words in {
+        "cut.h5": "download it again", "text.h5": "download it again", "empty.fits": "0 bytes",
+        "small.h5": "8 x 8 pixels: expected 12 x 12", "four.h5": "bands griz: expected grz",
+        "coarse.fits": "pixels of 0.500 arcsec", "flat.npy": r"shape (4, 4) in flat.npy: expected numbers, (N, bands",
+    }.items():  # fmt: skip
+        assert all(words in text for text in status[name]), (name, status[name])
+    assert status["nan.h5"][0] == OK and "1 of 144 pixels are NaN" in status["nan.h5"][1]
+    bad = np.array([text != OK for text in table["status"]])
+    assert np.isnan(read[bad]).all() and np.isfinite(read[~bad]).all()
+    assert open_cutouts(tmp_path, size=8).table()["status"][list(table["file"]).index(str(tmp_path / "small.h5"))] == OK
+
+
+def test_nothing_usable_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="the folder holds no file of images"):
+        open_cutouts(tmp_path)
+    (tmp_path / "a.h5").write_text("hello")
+    with pytest.raises(UserError, match="none of 1 files holds an image"):
+        open_cutouts(tmp_path)
+    with pytest.raises(UserError, match="column ra has 2 rows for 1 images"):
+        write_cutouts(tmp_path / "b.h5", images(1), {"ra": [1, 2]})
+
+
+def test_real_files(real_data):
+    folder = real_data / "cutouts"
+    source = open_cutouts([str(folder / f"{n}_even_grz_nmgy.npz") for n in ("lrg46", "top64")])
+    assert len(source) == 55 and source.read([0, 54]).shape == (2, 91, 91, 3)
+    cutout = open_cutouts(folder / "cutout_59.1067_-30.4848.fits")
+    table = cutout.table()
+    assert (table["ra"][0], table["dec"][0]) == (pytest.approx(59.1067, abs=1e-3), pytest.approx(-30.4848, abs=1e-3))
+    assert cutout.bands == "grz" and np.isfinite(cutout.read([0])).all()

@@ -1,0 +1,39 @@
+"""Catalogue columns under one set of names."""
+
+import numpy as np
+import pytest
+
+from lensjax.core.errors import UserError
+from lensjax.surveys.sweep import read_sweep, standardise
+
+
+def test_any_case_any_layout_and_what_is_missing_is_nan():
+    columns = {"ra": [1.0, 2.0], "Dec": [3.0, 4.0], "z_spec": [-99.0, 0.4], "flux_g": [1, 2], "FLUX_R": [3, 4]}
+    columns |= {"psfsize": np.ones((2, 3)), "source_type": np.array([b"REX ", b"DEV"]), "nobs": np.ones(7)}
+    table = standardise(columns, 2)
+    assert table["dec"].tolist() == [3, 4] and table["type"].tolist() == ["REX", "DEV"]
+    assert np.isnan(table["z_spec"][0]) and table["z_spec"][1] == 0.4
+    np.testing.assert_array_equal(table["flux"], np.float32([[1, 3, np.nan], [2, 4, np.nan]]))
+    assert table["psfsize"].shape == (2, 3) and (table["inds"] == -1).all() and np.isnan(table["nobs"]).all()
+
+
+@pytest.mark.parametrize("name", ["sweep-310m005-320p000.fits", "tractor-3301m002.fits"])
+def test_real_tables(real_data, name):
+    path = real_data / "cutouts" / name
+    if not path.exists():
+        pytest.skip(f"no {name} in {path.parent}")
+    table = read_sweep(path)
+    assert len(table["ra"]) == 6 and (table["flux"][:, 1] != 0).all()
+    assert ((table["ra"] > 300) & (table["ra"] < 340)).all() and (table["ebv"] > 0).all()
+    assert np.nanmedian(table["psfdepth"]) > 1 and set(table["type"]) <= {"PSF", "REX", "EXP", "DEV", "COMP", "SIMP"}
+
+
+def test_other_files_are_refused_in_one_sentence(tmp_path):
+    (tmp_path / "note.fits").write_text("not fits")
+    with pytest.raises(UserError, match="give a sweep or tractor FITS table"):
+        read_sweep(tmp_path / "note.fits")
+    from astropy.table import Table
+
+    Table({"COLOUR": [1.0]}).write(tmp_path / "other.fits")
+    with pytest.raises(UserError, match="expected RA, DEC, FLUX_G"):
+        read_sweep(tmp_path / "other.fits")
