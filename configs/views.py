@@ -12,11 +12,9 @@ def views() -> config_dict.ConfigDict:
     """
     augment = config_dict.ConfigDict()
     augment.steps = STEPS  # leave some out: the others keep their order
-    augment.pixel = 0.262  # arcsec
     augment.size = 96  # pixels of a view
     augment.jitter = 7  # pixels each way of the centre of the crop
     augment.scale = (0.9, 1.1)  # of the size, both axes alike
-    augment.transmission = (-1.2856, -0.866, -0.4844)  # k: log10 of the transmission is k E(B-V)
     augment.ebv = (0.67306, 0.001146, 0.03338)  # magnitudes
     augment.psf = (  # standard deviation, pixels
         (0.2109966, 1.0807153, 1.3153171),

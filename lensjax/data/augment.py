@@ -4,7 +4,6 @@ Everything is for one example and runs on the device; the caller vmaps. Blur and
 of the drawn PSF and noise, so the image's own are followed through every step: dust and interpolation change them.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,10 +12,10 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
 from lensjax.core.errors import UserError
+from lensjax.physics.bands import FWHM, PIXEL, transmission
 
 Example = dict[str, jax.Array]
 STEPS = ("extinction", "rotation", "scale", "blur", "crop", "noise")
-FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))  # of a Gaussian, in standard deviations
 INTERPOLATION_BLUR = 1 / 6  # pixel^2: what a linear interpolation adds to a PSF's variance, mean of f (1 - f)
 # Autocorrelation, along one axis, of white noise that was interpolated linearly: lag 0, mean of f^2 + (1 - f)^2; lag 1.
 INTERPOLATED_NOISE = (2 / 3, 1 / 6)
@@ -55,10 +54,10 @@ def make_augment(settings: Any) -> Callable[[jax.Array, Example], jax.Array]:
     def augment(key: jax.Array, example: Example) -> jax.Array:
         image, view = example["image"], draw_view(key, settings)
         check_size(image.shape[0], settings.size, settings.jitter if on["crop"] else 0)
-        psf = _known(example["psfsize"] / FWHM / settings.pixel, view.own_psf)
+        psf = _known(example["psfsize"] / FWHM / PIXEL, view.own_psf)
         noise = _known(example["noise"], view.own_noise)
         if on["extinction"]:
-            factor = transmission(view.ebv - example["ebv"], settings.transmission)
+            factor = transmission(view.ebv - example["ebv"])
             image, noise = image * factor[None, None], noise * factor
         if moved:
             angle, flip = (view.angle, view.flip) if on["rotation"] else (jnp.zeros(()), jnp.ones(()))
@@ -129,11 +128,6 @@ def _known(value: jax.Array, otherwise: jax.Array) -> jax.Array:
 def lacking(target: jax.Array, own: jax.Array) -> jax.Array:
     """What to add in quadrature to reach the target: sqrt(max(0, target^2 - own^2))."""
     return jnp.sqrt(jnp.maximum(jnp.square(target) - jnp.square(own), 0.0))
-
-
-def transmission(ebv: jax.Array, slope: Sequence[float]) -> jax.Array:
-    """Fraction (B,) of the light that dust of colour excess `ebv` (mag) lets through: 10**(k_b E(B-V))."""
-    return 10.0 ** (jnp.asarray(slope) * ebv)
 
 
 def resample(image: jax.Array, angle: jax.Array, flip: jax.Array, scale: jax.Array) -> jax.Array:
