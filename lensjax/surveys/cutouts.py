@@ -5,20 +5,22 @@ source.table()["flux"]; source.read([3, 17])
 """
 
 import collections
+import contextlib
 import glob
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from lensjax.core.errors import UserError
 from lensjax.core.files import replacing
 from lensjax.surveys.block import BadFile
-from lensjax.surveys.image_files import BANDS, SUFFIXES, ImageFile, open_images
+from lensjax.surveys.image_files import SUFFIXES, ImageFile, import_h5py, open_images
 from lensjax.surveys.sweep import standardise
 
 OK = "ok"  # status of an object whose image can be used, as far as is known
 LISTS = (".txt", ".list")
+TEXT = 32  # characters of a text column that are written
 
 
 class Cutouts:
@@ -180,15 +182,35 @@ def write_cutouts(path, images: np.ndarray, columns: dict[str, np.ndarray] | Non
 
     The file replaces an old one whole. UserError where a column has another length.
     """
-    from lensjax.surveys.image_files import import_h5py
+    with writing_cutouts(path) as append:
+        append(images, columns or {})
 
-    columns = columns or {}
-    for name, values in columns.items():
-        if len(values) != len(images):
-            raise UserError(f"column {name} has {len(values)} rows for {len(images)} images: give one for each")
+
+@contextlib.contextmanager
+def writing_cutouts(path) -> Iterator[Callable[[np.ndarray, dict[str, np.ndarray]], None]]:
+    """append(images, columns), as `write_cutouts`, for a file that does not fit in memory; every call the same columns.
+
+    The file takes the place of an old one when the block ends well.
+    """
     with replacing(path) as temporary, import_h5py().File(temporary, "w") as file:
-        file["images"] = np.moveaxis(np.asarray(images, np.float32), -1, 1)
-        file["images"].attrs["bands"] = BANDS.get(images.shape[-1], "")
-        for name, values in columns.items():
-            values = np.asarray(values)
-            file[name] = values.astype("S") if values.dtype.kind in "UO" else values
+
+        def append(images: np.ndarray, columns: dict[str, np.ndarray]) -> None:
+            arrays = {"images": np.moveaxis(np.asarray(images, np.float32), -1, 1)}
+            for name, values in columns.items():
+                values = np.asarray(values)
+                arrays[name] = values.astype(f"S{TEXT}") if values.dtype.kind in "UO" else values
+                if len(values) != len(images):
+                    raise UserError(f"column {name} has {len(values)} rows for {len(images)} images: give one for each")
+            for name, values in arrays.items():
+                _append(file, name, values)
+
+        yield append
+
+
+def _append(file, name: str, values: np.ndarray) -> None:
+    if name not in file:
+        file.create_dataset(name, data=values, maxshape=(None, *values.shape[1:]))
+        return
+    old = len(file[name])
+    file[name].resize((old + len(values), *values.shape[1:]))
+    file[name][old:] = values

@@ -1,0 +1,73 @@
+"""Training sets from a user's own galaxies: cutouts in, HDF5 of the same galaxies with and without arcs out."""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from lensjax.core.errors import UserError
+from lensjax.physics import bands
+from lensjax.sims.arcs import TRUTH, make_arcs
+from lensjax.surveys.cutouts import Cutouts, open_cutouts, writing_cutouts
+
+KEPT = ("ra", "dec", "ebv", "flux", "psfsize", "psfdepth", "z_spec", "z_phot", "type", "inds")
+MAD = 1.4826 / np.sqrt(2)  # scatter of one pixel from the median absolute difference of two
+
+
+def inject_arcs(config: Any, source: Any, path: str | pathlib.Path) -> int:
+    """Write the galaxies of `source` to `path` (HDF5, Stein's layout), each as it is and, next to it, with an arc.
+
+    Args:
+        config: sim, data.size (pixels of the output), train.batch_size (galaxies of one pass) and seed.
+        source: what `open_cutouts` takes, or its Cutouts; bands g, r, z.
+        path: replaced whole. Beside the columns of the input it has label (1 with an arc), host (row in the input) and
+            the truth of the arcs, 0 where there is none.
+
+    Where psfsize or psfdepth are unknown, the PSF is taken to be the median of config.sim.psf, and the noise the
+    scatter between neighbouring pixels. An arc depends on the seed and the row alone. Returns the number of galaxies;
+    unusable ones are left out. Memory: one pass. UserError for other bands, or where no galaxy can be used.
+    """
+    cutouts = source if isinstance(source, Cutouts) else open_cutouts(source, config.data.size)
+    if cutouts.bands != "grz":
+        raise UserError(f"arcs have colours in g, r, z, the cutouts bands {cutouts.bands}: give cutouts in grz")
+    arcs, key = make_arcs(config.sim, cutouts.size), jax.random.key(config.seed)
+    add = jax.jit(jax.vmap(lambda row, *example: arcs(jax.random.fold_in(key, row), *example)))
+    table, size, written = cutouts.table(), config.train.batch_size, 0
+    with writing_cutouts(path) as append:
+        for start in range(0, len(cutouts), size):
+            rows = np.arange(start, min(start + size, len(cutouts)))
+            images = cutouts.read(rows)
+            good = np.isfinite(images).all(axis=(1, 2, 3))
+            rows, images = rows[good], images[good]
+            if len(rows):
+                append(*_pairs(add, rows, images, table, config.sim, size))
+            written += len(rows)
+        if not written:
+            raise UserError(f"none of {len(cutouts)} cutouts is usable ({cutouts.table()['status'][0]}): give others")
+    return written
+
+
+def _pairs(add, rows, images, table, sim, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Images (2 n, H, W, 3), without and with an arc in turn, and their columns; one compiled pass of `size`."""
+    number = len(rows)
+    example = (rows, images, *observing(images, rows, table, sim))
+    made = add(*(np.resize(values, (size, *values.shape[1:])) for values in example))
+    made = {name: np.asarray(values)[:number] for name, values in made.items()}
+    both = np.stack([images, made["image"]], axis=1).reshape(-1, *images.shape[1:])
+    columns = {name: np.repeat(table[name][rows], 2, axis=0) for name in KEPT}
+    columns |= {"host": np.repeat(rows, 2), "label": np.tile(np.int32([0, 1]), number)}
+    columns |= {name: np.stack([np.zeros_like(made[name]), made[name]], axis=1).reshape(-1) for name in TRUTH}
+    return both, columns
+
+
+def observing(images, rows, table, sim) -> tuple[np.ndarray, np.ndarray]:
+    """psfsize (n, 3), FWHM in arcsec, and noise (n, 3), nanomaggies a pixel, of images (n, H, W, 3) of the table."""
+    _, location, scale = np.asarray(sim.psf, np.float32).T
+    psfsize, depth = (np.asarray(table[name], np.float32)[rows] for name in ("psfsize", "psfdepth"))
+    median = (location + scale) * np.float32(bands.PIXEL * bands.FWHM)
+    psfsize = np.where(psfsize > 0, psfsize, median)
+    scatter = np.median(np.abs(np.diff(images, axis=2)), axis=(1, 2)) * np.float32(MAD)
+    stated = np.asarray(bands.pixel_noise(np.where(depth > 0, depth, 1.0), psfsize), np.float32)
+    noise = np.where(depth > 0, stated, scatter)
+    return psfsize.astype(np.float32), np.maximum(noise, 1e-5).astype(np.float32)

@@ -1,0 +1,67 @@
+"""HDF5 in, HDF5 out: pairs with and without an arc, streamed."""
+
+import numpy as np
+import pytest
+from ml_collections import config_dict
+
+from configs import cutouts
+from lensjax.core.errors import UserError
+from lensjax.data.inject_arcs import inject_arcs, observing
+from lensjax.surveys.cutouts import open_cutouts, write_cutouts
+
+NUM, SIZE = 5, 64
+
+
+@pytest.fixture
+def config():
+    made = config_dict.ConfigDict({"seed": 1, "data": {"size": SIZE}, "train": {"batch_size": 4}})
+    made.sim = cutouts.lenses()
+    return made
+
+
+@pytest.fixture
+def survey(tmp_path):
+    images = np.random.default_rng(0).normal(0, (0.003, 0.004, 0.012), (NUM, SIZE, SIZE, 3)).astype(np.float32)
+    images[:, 28:36, 28:36] += 0.2
+    images[2, 0, 0, 0] = np.nan
+    depth = np.full((NUM, 3), 300.0)
+    depth[1] = np.nan
+    columns = {"ra": np.arange(NUM) * 1.0, "dec": np.zeros(NUM), "psfsize": np.full((NUM, 3), 1.3), "psfdepth": depth}
+    write_cutouts(tmp_path / "survey.h5", images, {**columns, "source_type": np.array(["DEV"] * NUM)})
+    return tmp_path / "survey.h5", images
+
+
+def test_pairs_of_the_same_galaxy(config, survey, tmp_path):
+    import h5py
+
+    path, images = survey
+    assert inject_arcs(config, path, tmp_path / "out.h5") == NUM - 1
+    source = open_cutouts(tmp_path / "out.h5")
+    pixels = source.read(range(len(source)))
+    with h5py.File(tmp_path / "out.h5") as file:
+        label, host, theta = (file[name][:] for name in ("label", "host", "theta_e"))
+    assert label.tolist() == [0, 1] * (NUM - 1) and host.tolist() == [0, 0, 1, 1, 3, 3, 4, 4]
+    np.testing.assert_array_equal(pixels[::2], images[[0, 1, 3, 4]])
+    assert (theta[1::2] > 0).all() and (theta[::2] == 0).all()
+    assert ((pixels[1::2] - pixels[::2]).sum((1, 2, 3)) > 0).all()
+    assert source.table()["ra"].tolist() == [0, 0, 1, 1, 3, 3, 4, 4] and set(source.table()["type"]) == {"DEV"}
+
+    config.train.batch_size = 3  # the same arcs, whatever the passes
+    inject_arcs(config, path, tmp_path / "again.h5")
+    np.testing.assert_allclose(open_cutouts(tmp_path / "again.h5").read(range(8)), pixels, atol=1e-5)
+
+
+def test_unknown_noise_is_measured(config, survey):
+    path, images = survey
+    _, noise = observing(images[:2], np.arange(2), open_cutouts(path).table(), config.sim)
+    np.testing.assert_allclose(noise[1], (0.003, 0.004, 0.012), rtol=0.05)
+
+
+def test_what_cannot_be_used(config, tmp_path):
+    write_cutouts(tmp_path / "four.h5", np.zeros((2, SIZE, SIZE, 4)))
+    with pytest.raises(UserError, match="bands griz: give cutouts in grz"):
+        inject_arcs(config, tmp_path / "four.h5", tmp_path / "out.h5")
+    write_cutouts(tmp_path / "nan.h5", np.full((2, SIZE, SIZE, 3), np.nan))
+    with pytest.raises(UserError, match="4096 of 4096 pixels are NaN"):
+        inject_arcs(config, tmp_path / "nan.h5", tmp_path / "out.h5")
+    assert not (tmp_path / "out.h5").exists()
