@@ -25,6 +25,23 @@ def lenses() -> config_dict.ConfigDict:
     return sim
 
 
+def fetching() -> config_dict.ConfigDict:
+    """The block config.fetch_cutouts: cutouts to download, surveys/fetch_cutouts.py."""
+    fetch = config_dict.ConfigDict()
+    fetch.list = ""  # text file or FITS table of positions, ra and dec in degrees
+    fetch.url = "https://www.legacysurvey.org/viewer/fits-cutout"
+    fetch.layer = "ls-dr9"
+    fetch.bands = "grz"
+    fetch.size = 152  # pixels
+    fetch.pixel = 0.262  # arcsec
+    fetch.workers = 2  # downloads at a time
+    fetch.pause = 0.3  # seconds between two requests
+    fetch.retries = 5
+    fetch.backoff = 2.0  # seconds before the first retry; doubles each time
+    fetch.timeout = 60.0  # seconds without a byte
+    return fetch
+
+
 def deflectors() -> config_dict.ConfigDict:
     """Red galaxies, with and without an arc."""
     deflector = config_dict.ConfigDict()

@@ -56,7 +56,7 @@ def _pairs(add, rows, images, table, sim, size: int) -> tuple[np.ndarray, dict[s
     made = {name: np.asarray(values)[:number] for name, values in made.items()}
     both = np.stack([images, made["image"]], axis=1).reshape(-1, *images.shape[1:])
     columns = {name: np.repeat(table[name][rows], 2, axis=0) for name in KEPT}
-    columns |= {"host": np.repeat(rows, 2), "label": np.tile(np.int32([0, 1]), number)}
+    columns |= {"host": np.repeat(rows, 2), "label": np.tile(np.array([0, 1], np.int32), number)}
     columns |= {name: np.stack([np.zeros_like(made[name]), made[name]], axis=1).reshape(-1) for name in TRUTH}
     return both, columns
 

@@ -1,25 +1,18 @@
 """Download public SDSS spectra by plate-mjd-fiber, or by redshift range through SPARCL; every object gets a row."""
 
-import concurrent.futures
-import csv
-import http.client
 import pathlib
 import re
-import time
-import urllib.error
-import urllib.request
 from typing import NamedTuple
 
 from lensjax.core.errors import UserError
-from lensjax.core.files import replacing
 from lensjax.surveys.block import BadFile
+from lensjax.surveys.download import Missing, download, fetch_all, is_complete
 from lensjax.surveys.fits import open_fits
 from lensjax.surveys.tables import FIRST_BOSS_PLATE
 
 # Folders of data release 17 below config.fetch.base_url: https://data.sdss.org/datamodel, SPECTRO_REDUX.
 BOSS_RUNS = ("eboss/spectro/redux/v5_13_2",)
 SDSS_RUNS = ("sdss/spectro/redux/26", "sdss/spectro/redux/103", "sdss/spectro/redux/104")
-RETRY = (429, 500, 502, 503, 504)  # HTTP answers that may be different the next time
 COLUMNS = ("file", "plate", "mjd", "fiberid", "status")
 
 
@@ -35,10 +28,6 @@ class Target(NamedTuple):
         return f"spec-{self.plate:04d}-{self.mjd}-{self.fiberid:04d}.fits"
 
 
-class Missing(Exception):
-    """The server does not have the file: asking again will not help."""
-
-
 def fetch(config, workdir) -> pathlib.Path:
     """Download the spectra that config.fetch names into workdir/spectra; returns the table workdir/fetched.csv.
 
@@ -48,15 +37,12 @@ def fetch(config, workdir) -> pathlib.Path:
     settings = config.fetch
     targets = find_targets(settings)
     folder = pathlib.Path(workdir) / "spectra"
-    folder.mkdir(parents=True, exist_ok=True)
-    with concurrent.futures.ThreadPoolExecutor(settings.workers) as pool:
-        status = list(pool.map(lambda target: fetch_one(target, folder, settings), targets))
-    table = pathlib.Path(workdir) / "fetched.csv"
-    with replacing(table) as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(COLUMNS)
-        writer.writerows((folder / t.filename, *t, why) for t, why in zip(targets, status, strict=True))
-    return table
+    files = {folder / target.filename: target for target in targets}
+
+    def fetch_file(path: pathlib.Path) -> str:
+        return fetch_one(files[path], path.parent, settings)
+
+    return fetch_all(files, fetch_file, settings.workers, COLUMNS, pathlib.Path(workdir) / "fetched.csv")
 
 
 def find_targets(settings) -> list[Target]:
@@ -119,44 +105,16 @@ def decode_specobjid(specobjid: int) -> Target:
 def fetch_one(target: Target, folder: pathlib.Path, settings) -> str:
     """Have the spectrum in `folder`; empty when it is there and whole, else why not. Never raises for the network."""
     path = folder / target.filename
-    if is_complete(path):
+    if is_complete(path, check_complete):
         return ""
     runs = BOSS_RUNS if target.plate >= FIRST_BOSS_PLATE else SDSS_RUNS
     for run in runs:
         url = f"{settings.base_url.rstrip('/')}/{run}/spectra/lite/{target.plate:04d}/{target.filename}"
         try:
-            return download(url, path, settings)
+            return download(url, path, settings, check_complete)
         except Missing:
             continue
     return "not found on the server: no such plate, mjd and fiber in the release"
-
-
-def download(url: str, path: pathlib.Path, settings) -> str:
-    """Download with retries, waiting twice as long each time; empty when done, else the last reason. Raises Missing."""
-    reason = ""
-    for attempt in range(settings.retries + 1):
-        if attempt:
-            time.sleep(settings.backoff * 2 ** (attempt - 1))
-        try:
-            with replacing(path) as temporary:
-                _transfer(url, temporary, settings.timeout)
-            return ""
-        except urllib.error.HTTPError as error:
-            if error.code == 404:
-                raise Missing from None
-            reason = f"the server answered {error.code} {error.reason}"
-            if error.code not in RETRY:
-                break
-        except (OSError, http.client.HTTPException, BadFile) as error:
-            reason = f"{type(error).__name__}: {error}"
-    return f"not downloaded: {reason}"
-
-
-def _transfer(url: str, path: pathlib.Path, timeout: float) -> None:
-    """One attempt; BadFile where what came is not a whole FITS file."""
-    with urllib.request.urlopen(url, timeout=timeout) as answer:
-        path.write_bytes(answer.read())  # read() raises IncompleteRead where the length was announced
-    check_complete(path)
 
 
 def check_complete(path: pathlib.Path) -> None:
@@ -165,12 +123,3 @@ def check_complete(path: pathlib.Path) -> None:
     units[-1].bytes()
     if len(units) < 2:
         raise BadFile("the file ends before its spectrum")
-
-
-def is_complete(path: pathlib.Path) -> bool:
-    """Whether an earlier download is there and whole."""
-    try:
-        check_complete(path)
-    except BadFile:
-        return False
-    return True
