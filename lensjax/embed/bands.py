@@ -4,15 +4,20 @@ Objects are sorted by magnitude, so that those within the window of any of them 
 similarities are computed one at a time; an entry is kept where it exceeds its row's threshold, estimated from a sample
 so that a little more than k entries do. Where all objects are queries, each tile also serves as its transpose. Rows
 that end with too few entries are searched again in full, so the result is exact whatever the sample said.
+
+The products are JAX's, dispatched one ahead, so that the device computes while numpy picks entries from the last one.
 """
 
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-TILE = 1024  # rows and columns of a tile
+TILE = 1024  # rows of a product, and of what is held together
+WIDE = 4  # tiles that one product is wide
 SLACK = 2.5  # standard deviations by which the sample's rank is lowered: fewer rows are searched again
 
 
@@ -95,23 +100,25 @@ def _ordered(values: np.ndarray, columns: np.ndarray) -> Found:
 def all_neighbours(objects: Sorted, k: int) -> Iterator[tuple[slice, Found]]:
     """The k neighbours of every row, a tile of rows after another; each pair is computed once.
 
-    Memory, beside the vectors: 8 (k + TILE) bytes for every row of a window, and a few tiles.
+    Memory, beside the vectors: 8 (k + TILE) bytes for every row of a window, and a few products.
     """
     total = len(objects.unit)
     waiting: dict[int, Candidates] = {}
     for start in range(0, total, TILE):
         rows = slice(start, min(start + TILE, total))
-        end = int(objects.high[rows].max())
-        for other in range(start, end, TILE):
-            columns = slice(other, min(other + TILE, total))
-            if other not in waiting:
-                waiting[other] = Candidates(_thresholds(objects, objects.unit[columns], _span(objects, columns), k), k)
-            tile = objects.unit[rows] @ objects.unit[columns].T
-            _mask(tile, columns, objects.low[rows], objects.high[rows], np.arange(rows.start, rows.stop))
-            _add_rows(waiting[start], tile, other)
-            if other != start:
-                _add_columns(waiting[other], tile, start)
-        yield rows, _complete(waiting.pop(start), objects, objects.unit[rows], _span(objects, rows), rows.start)
+        own = np.arange(rows.start, rows.stop)
+        for columns, product in _products(objects, objects.unit[rows], start, int(objects.high[rows].max())):
+            product = _mask(product, columns, objects.low[rows], objects.high[rows], own)
+            for other in range(columns.start, columns.stop, TILE):
+                if other not in waiting:
+                    here = slice(other, min(other + TILE, total))
+                    thresholds = _thresholds(objects, objects.unit[here], _span(objects, here), k)
+                    waiting[other] = Candidates(thresholds, k)
+                tile = product[:, other - columns.start : other - columns.start + TILE]
+                _add_rows(waiting[start], tile, other)
+                if other != start:
+                    _add_columns(waiting[other], tile, start)
+        yield rows, _complete(waiting.pop(start), objects, objects.unit[rows], _span(objects, rows), own)
 
 
 def neighbours_of(
@@ -123,32 +130,56 @@ def neighbours_of(
     """
     own = np.full(len(queries), -1) if own is None else own
     candidates = Candidates(_thresholds(objects, queries, span, k), k)
-    for other in range(int(span[0].min()), int(span[1].max()), TILE):
-        columns = slice(other, min(other + TILE, len(objects.unit)))
-        tile = queries @ objects.unit[columns].T
-        _mask(tile, columns, *span, own)
-        _add_rows(candidates, tile, other)
+    for columns, product in _products(objects, queries, int(span[0].min()), int(span[1].max())):
+        product = _mask(product, columns, *span, own)
+        for other in range(columns.start, columns.stop, TILE):
+            _add_rows(candidates, product[:, other - columns.start : other - columns.start + TILE], other)
     return _complete(candidates, objects, queries, span, own)
+
+
+@jax.jit
+def _cosines(one: jax.Array, two: jax.Array) -> jax.Array:
+    """(n, m) of unit vectors (n, D) and (m, D), in float32 on any device."""
+    return jnp.matmul(one, two.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def _products(objects: Sorted, queries: np.ndarray, low: int, high: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """(columns, cosines of the queries with these rows) over low .. high and what fills up the tiles at the ends."""
+    end, last = min(-(-high // TILE) * TILE, len(objects.unit)), None
+    left = jnp.asarray(queries)
+    for start in range(low // TILE * TILE, end, WIDE * TILE):
+        columns = slice(start, min(start + WIDE * TILE, end))
+        dispatched = columns, _cosines(left, np.asarray(objects.unit[columns]))
+        if last is not None:
+            yield last[0], np.asarray(last[1])
+        last = dispatched
+    if last is not None:
+        yield last[0], np.asarray(last[1])
 
 
 def _span(objects: Sorted, rows: slice) -> tuple[np.ndarray, np.ndarray]:
     return objects.low[rows], objects.high[rows]
 
 
-def _mask(tile: np.ndarray, columns: slice, low: np.ndarray, high: np.ndarray, own: np.ndarray) -> None:
-    """-inf where a column is outside its row's window, or the row itself; inner tiles are not touched."""
-    if low.max() > columns.start or high.min() < columns.stop:
-        number = np.arange(columns.start, columns.stop)
-        tile[(number < low[:, None]) | (number >= high[:, None])] = -np.inf
+def _mask(product: np.ndarray, columns: slice, low: np.ndarray, high: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """-inf where a column is outside its row's window, or the row itself; inner products are returned as they are."""
+    edge = low.max() > columns.start or high.min() < columns.stop
     inside = np.flatnonzero((own >= columns.start) & (own < columns.stop))
-    tile[inside, own[inside] - columns.start] = -np.inf
+    if not edge and not len(inside):
+        return product
+    product = product.copy()
+    if edge:
+        number = np.arange(columns.start, columns.stop)
+        product[(number < low[:, None]) | (number >= high[:, None])] = -np.inf
+    product[inside, own[inside] - columns.start] = -np.inf
+    return product
 
 
 def _add_rows(candidates: Candidates, tile: np.ndarray, first: int) -> None:
     """Entries of the tile, whose columns begin at `first`, above the thresholds of its rows."""
     flat = np.flatnonzero(tile > candidates.threshold[:, None])
     rows, columns = np.divmod(flat, tile.shape[1])
-    candidates.add(rows, columns + first, tile.reshape(-1)[flat])
+    candidates.add(rows, columns + first, tile[rows, columns])
 
 
 def _add_columns(candidates: Candidates, tile: np.ndarray, first: int) -> None:
@@ -156,7 +187,8 @@ def _add_columns(candidates: Candidates, tile: np.ndarray, first: int) -> None:
     flat = np.flatnonzero(tile > candidates.threshold)
     rows, columns = np.divmod(flat, tile.shape[1])
     order = np.argsort(columns.astype(np.uint16), kind="stable")  # a radix sort
-    candidates.add(columns[order], rows[order] + first, tile.reshape(-1)[flat[order]])
+    rows, columns = rows[order], columns[order]
+    candidates.add(columns, rows + first, tile[rows, columns])
 
 
 def _thresholds(objects: Sorted, queries: np.ndarray, span: tuple[np.ndarray, np.ndarray], k: int) -> np.ndarray:
@@ -164,7 +196,7 @@ def _thresholds(objects: Sorted, queries: np.ndarray, span: tuple[np.ndarray, np
     low, high = span
     first, last = int(low.min()), int(high.max())
     sample = np.unique(np.linspace(first, last - 1, min(TILE, last - first)).astype(np.int64))
-    similarity = queries @ objects.unit[sample].T
+    similarity = np.array(_cosines(jnp.asarray(queries), objects.unit[sample]))
     inside = (sample >= low[:, None]) & (sample < high[:, None])
     similarity[~inside] = -np.inf
     seen, number = inside.sum(1), np.maximum(high - low, 1)
@@ -176,10 +208,9 @@ def _thresholds(objects: Sorted, queries: np.ndarray, span: tuple[np.ndarray, np
 
 
 def _complete(
-    candidates: Candidates, objects: Sorted, queries: np.ndarray, span: tuple[np.ndarray, np.ndarray], own
+    candidates: Candidates, objects: Sorted, queries: np.ndarray, span: tuple[np.ndarray, np.ndarray], own: np.ndarray
 ) -> Found:
     """The k best of each query, those with too few candidates searched again in full."""
-    own = np.broadcast_to(own if np.ndim(own) else own + np.arange(len(queries)), len(queries))
     low, high = span
     available = high - low - ((own >= low) & (own < high))
     found = candidates.found()
