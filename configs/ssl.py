@@ -84,9 +84,6 @@ def stretch() -> config_dict.ConfigDict:
     stretch.name = "asinh"  # or "rgb", what people see in the viewer
     stretch.softening = (0.0062, 0.0088, 0.0234)  # nanomaggies a pixel: twice the median noise
     stretch.divisor = 3.0
-    stretch.rgb_scales = (6.0, 3.4, 2.2)
-    stretch.rgb_sky = 0.03
-    stretch.rgb_q = 20.0
     return stretch
 
 

@@ -64,7 +64,7 @@ def open_source(config: Any) -> Any:
         return MockSource(config)
     from lensjax.surveys.cutouts import open_cutouts
 
-    return open_cutouts(config.embed.input)
+    return open_cutouts(config.embed.input, config.augment.size)
 
 
 def _dtype(name: str) -> Any:

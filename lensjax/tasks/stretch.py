@@ -1,5 +1,6 @@
 """Images as the network is given them: fluxes span four decades, activations should span one."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,6 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from lensjax.core.errors import UserError
+from lensjax.surveys import viewer
+
+DARK = 1e-6  # least intensity: the colours' limit there is finite
 
 
 def make_stretch(settings: Any) -> Callable[[jax.Array], jax.Array]:
@@ -18,7 +22,7 @@ def make_stretch(settings: Any) -> Callable[[jax.Array], jax.Array]:
     if settings.name == "asinh":
         return lambda image: asinh(image, settings.softening, settings.divisor)
     if settings.name == "rgb":
-        return lambda image: viewer_rgb(image, settings.rgb_scales, settings.rgb_sky, settings.rgb_q)
+        return viewer_rgb
     raise UserError(f"config.model.stretch.name is {settings.name!r}: expected 'asinh' or 'rgb'.")
 
 
@@ -27,14 +31,12 @@ def asinh(image: jax.Array, softening: Sequence[float], divisor: float) -> jax.A
     return jnp.arcsinh(image / _bands(softening, image)) / divisor
 
 
-def viewer_rgb(image: jax.Array, scales: Sequence[float], sky: float, q: float) -> jax.Array:
-    """Red, green, blue in 0..1 of bands g, r, z (..., 3), as the Legacy Surveys' viewer shows them (Lupton+ 2004).
-
-    With x_b = flux_b scale_b + sky, I = mean_b max(0, x_b): rgb = x_b arcsinh(q I) / (sqrt(q) I), z as red, g as blue.
-    """
-    shown = image * _bands(scales, image) + sky
-    intensity = jnp.maximum(jnp.maximum(shown, 0.0).mean(axis=-1, keepdims=True), 1e-6)
-    return jnp.clip(shown * jnp.arcsinh(q * intensity) / (jnp.sqrt(q) * intensity), 0.0, 1.0)[..., ::-1]
+def viewer_rgb(image: jax.Array) -> jax.Array:
+    """Red, green, blue in 0..1 of bands g, r, z (..., 3), as surveys/viewer.py, on the device."""
+    shown = image * _bands(viewer.SCALES, image) + viewer.OFFSET
+    intensity = jnp.maximum(jnp.maximum(shown, 0.0).mean(axis=-1, keepdims=True), DARK)
+    ratio = jnp.arcsinh(viewer.SOFTENING * intensity) / (math.sqrt(viewer.SOFTENING) * intensity)
+    return jnp.clip(shown * ratio, 0.0, 1.0)[..., ::-1]
 
 
 def _bands(values: Sequence[float], image: jax.Array) -> jax.Array:
