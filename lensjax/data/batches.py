@@ -45,7 +45,7 @@ def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = Non
     if config.data.source == "cutouts":
         from lensjax.data.cutouts import load_cutouts
 
-        return load_cutouts(config)
+        return from_arrays(*load_cutouts(config), config.train.batch_size, config.seed)
     if config.data.source != "simulate":
         raise UserError(f"config.data.source is {config.data.source!r}; expected 'simulate', 'tfds' or 'cutouts'.")
     simulate = simulator or make_simulator(config)
