@@ -145,3 +145,28 @@ def test_a_converted_encoder_embeds(tmp_path):
     settings.model.width = 6
     with pytest.raises(UserError, match="another model"):
         convert(settings, tmp_path)
+
+
+def test_the_hdf5_layout_of_the_paper(tmp_path):
+    """Two files; one object has a NaN."""
+    import h5py
+
+    images = np.random.default_rng(0).normal(size=(20, 3, 36, 36)).astype(np.float32)
+    images[13, 1, 2, 2] = np.nan
+    for i in range(2):
+        with h5py.File(tmp_path / f"south_{i}.h5", "w") as file:
+            rows = slice(10 * i, 10 * i + 10)
+            file["images"] = images[rows]
+            file["flux"] = np.full((10, 3), [1.0, 5.0, 10.0])
+            file["ra"], file["dec"] = np.arange(10.0) + 10 * i, np.zeros(10)
+    settings = config()
+    settings.embed.update(dict(input=str(tmp_path / "south_*.h5"), dtype="float32"))
+    embed(settings, tmp_path / "run", mean_encoder(settings))
+    out = store.Embeddings(tmp_path / "run")
+    expected = images[:, :, 2:34, 2:34].mean((1, 2, 3))
+    good = np.arange(20) != 13
+    np.testing.assert_allclose(out.take(np.arange(20))[good, 0], expected[good], atol=1e-5)
+    objects = out.objects(["ra", "mag_z", "status", "row"])
+    np.testing.assert_allclose(objects["ra"], np.arange(20))
+    np.testing.assert_allclose(objects["mag_z"], 20.0)
+    assert list(np.flatnonzero(objects["status"] != "ok")) == [13]
