@@ -93,7 +93,7 @@ class Candidates:
 
 
 def _ordered(values: np.ndarray, columns: np.ndarray) -> Found:
-    order = np.argsort(-values, axis=1, kind="stable")
+    order = np.argsort(-values, axis=1)
     return Found(np.take_along_axis(columns, order, 1), np.take_along_axis(values, order, 1))
 
 
