@@ -114,12 +114,21 @@ MODES: dict[str, Callable[[Any, pathlib.Path], None]] = {
 }
 
 
+OF_SPECTRA = ("evaluate", "mock", "search", "inject", "fetch")
+OF_IMAGES = ("convert", "embed", "neighbours", "probe")
+IMAGE_SYSTEMS = ("ssl",)
+
+
 def run(mode: str, config: Any, workdir: pathlib.Path) -> None:
-    """Run a mode. UserError for one that does not exist, with the nearest that does."""
+    """Run a mode. UserError for one that does not exist, with the nearest that does, or is of other systems."""
     if mode not in MODES:
         near = difflib.get_close_matches(mode, MODES, n=1)
         meant = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(MODES)}."
         raise UserError(f"there is no mode {mode!r}: {meant}")
+    foreign = OF_SPECTRA if config.system in IMAGE_SYSTEMS else OF_IMAGES
+    if mode in foreign:
+        known = ", ".join(name for name in MODES if name not in foreign)
+        raise UserError(f"--mode={mode} is not of the system {config.system!r}, whose modes are {known}: choose one.")
     start_devices()
     MODES[mode](config, workdir)
 

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
 
-from configs import common, lya
+from configs import common, lya, ssl
 from lensjax import modes
 from lensjax.core.errors import UserError
 
@@ -19,6 +19,13 @@ def smoke():
 def test_unknown_mode_names_the_nearest_or_all(mode, sentence, tmp_path):
     with pytest.raises(UserError, match=sentence):
         modes.run(mode, smoke(), tmp_path)
+
+
+def test_modes_of_other_systems_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--mode=embed is not of the system 'lya'"):
+        modes.run("embed", smoke(), tmp_path)
+    with pytest.raises(UserError, match=r"--mode=search is not of the system 'ssl', whose modes are .*embed"):
+        modes.run("search", ssl.get_config("smoke"), tmp_path)
 
 
 def test_mock_plate_is_found_and_scored(tmp_path, capsys):

@@ -12,6 +12,8 @@ from tqdm import tqdm
 from lensjax.core.files import replacing, write_text
 
 Row = dict[str, Any]
+PANELS = ("accuracy", "loss", "alignment", "uniformity", "rank", "std")  # of curves.png; the last four show a collapse
+ABREAST = 3
 
 
 def read_rows(path: str | os.PathLike) -> list[Row]:
@@ -105,12 +107,16 @@ def _line(row: Row) -> str:
 
 
 def draw_curves(rows: list[Row], path: str | os.PathLike) -> None:
-    """Accuracy and loss of the two splits against epoch: figure 6 of Li et al. 2018. One panel for each that exists."""
+    """Each of PANELS that there is, of the two splits, against epoch; the first two are Figure 6 of Li et al. 2018."""
     from matplotlib.figure import Figure  # slow to import; a Figure without pyplot needs no display
 
-    panels = [name for name in ("accuracy", "loss") if any(name in row for row in rows)] or ["loss"]
-    figure = Figure(figsize=(4.5 * len(panels), 3.4), layout="constrained")
-    for axis, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    panels = [name for name in PANELS if any(name in row for row in rows)] or ["loss"]
+    across, down = min(len(panels), ABREAST), -(-len(panels) // ABREAST)
+    figure = Figure(figsize=(4.5 * across, 3.4 * down), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes, panels, strict=False):
         for split in ("train", "test"):
             points = [(row["epoch"], row[name]) for row in rows if row["split"] == split and name in row]
             marker = "o" if split == "test" or len(points) < 2 else ""
