@@ -55,12 +55,12 @@ def deflectors() -> config_dict.ConfigDict:
     deflector.mag_scatter = 0.45
     deflector.mag = (16.8, 19.8)  # z
     deflector.colour_scatter = 0.06
-    deflector.re = 1.05  # median effective radius at `re_mag`, scaled by 10^(-0.2 (mag - re_mag))
-    deflector.re_mag, deflector.re_scatter = 18.6, 0.3
+    deflector.re = 0.78  # median effective radius at `re_mag`, scaled by 10^(-0.2 (mag - re_mag))
+    deflector.re_mag, deflector.re_scatter = 18.6, 0.4
     deflector.n = (2.5, 5.0)
     deflector.axis_ratio = (0.5, 1.0)
-    deflector.theta_e = (1.0, 5.0)
-    deflector.theta_e_median, deflector.theta_e_scatter = 1.9, 0.4  # lognormal; half as steep in flux as the radius
+    deflector.theta_e = (1.1, 5.5)
+    deflector.theta_e_median, deflector.theta_e_scatter = 2.2, 0.38  # lognormal; half as steep in flux as the radius
     deflector.mass_light = (0.15, 0.1)  # scatter of the mass's axis ratio and angle (radian) about the light's
     deflector.shear = 0.05  # Rayleigh parameter
     return deflector
@@ -78,7 +78,7 @@ def sources() -> config_dict.ConfigDict:
     source.clumps = 0.5  # largest share of the light in two clumps
     source.clump_radius = (0.05, 0.12)
     source.impact = (0.1, 0.4)  # of theta_e; every place in the source plane is as likely
-    source.min_snr = (15.0, 70.0)  # of an arc that somebody found, in its best band: fainter sources are brightened
+    source.min_snr = (30.0, 130.0)  # of an arc that somebody found, in its best band: fainter sources are brightened
     return source
 
 
@@ -106,9 +106,9 @@ def lookalikes() -> config_dict.ConfigDict:
 def surroundings() -> config_dict.ConfigDict:
     """What else is in the field: galaxies, members of the red galaxy's group, stars."""
     field = config_dict.ConfigDict()
-    field.galaxies, field.members, field.stars = 10, 8, 3  # places for them
-    field.galaxy_rate, field.star_rate = 0.65, 0.2  # share of the places that are taken
-    field.group_rate = 0.6  # of the red galaxies are in a group; a random share of the places is taken then
+    field.galaxies, field.members, field.stars = 12, 8, 3  # places for them
+    field.galaxy_rate, field.star_rate = 0.7, 0.22  # share of the places that are taken
+    field.group_rate = 0.7  # of the red galaxies are in a group; a random share of the places is taken then
     field.mag = (20.0, 25.0)  # r
     field.slope = 0.33  # dex per magnitude
     field.gr = (0.75, 0.4)
@@ -117,5 +117,8 @@ def surroundings() -> config_dict.ConfigDict:
     field.member_mag = (0.6, 4.8)  # fainter than the central galaxy
     field.group_radius = 5.0  # Rayleigh parameter
     field.star_mag = (17.0, 22.5)  # r
+    # Colours along the stellar locus, by rank: turn-off stars are the most; M dwarfs redden in r-z alone.
+    field.star_rank = (0.0, 0.3, 0.55, 0.7, 0.85, 1.0)
+    field.star_gr, field.star_rz = (0.2, 0.42, 0.6, 1.2, 1.45, 1.5), (0.0, 0.15, 0.27, 0.6, 1.1, 2.2)
     field.stamp, field.member_stamp = 18, 32  # pixels of the stamps they are drawn on
     return field

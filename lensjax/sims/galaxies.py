@@ -182,8 +182,8 @@ def draw_stars(key, sim, half: float, central) -> tuple[jax.Array, jax.Array, ja
     field = sim.field
     u, g = draw(key, 6, field.stars)
     first = (np.arange(field.stars) == 0) & central
-    gr = jnp.minimum(0.25 + 1.6 * u[0], 1.45) + 0.04 * g[1]
-    rz = jnp.where(u[0] < 0.75, 0.5 * gr - 0.05, 0.75 + 6.0 * (u[0] - 0.75))  # M dwarfs redden in r-z alone
+    gr = jnp.interp(u[0], np.array(field.star_rank, np.float32), np.array(field.star_gr, np.float32)) + 0.04 * g[1]
+    rz = jnp.interp(u[0], np.array(field.star_rank, np.float32), np.array(field.star_rz, np.float32)) + 0.03 * g[5]
     mag = jnp.where(first, between(sim.lookalike.star_mag, u[2]) + rz, counts(field.star_mag, 0.15, u[2]))
     taken = first | (u[5] < field.star_rate)
     x, y = (jnp.where(first, 0.0, between((-half, half), u[i])) for i in (3, 4))
