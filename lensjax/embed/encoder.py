@@ -16,7 +16,7 @@ from lensjax.models import torchvision
 from lensjax.tasks import make_task
 
 RELEASED = pathlib.Path(__file__).parents[2] / "weights"
-OF_THE_WEIGHTS = ("system", "sim", "model", "augment", "moco")  # parts of the config that weights bring along
+OF_THE_WEIGHTS = ("system", "model", "augment", "moco")  # parts of the config that weights bring along
 
 
 class Encoder(NamedTuple):
