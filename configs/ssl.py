@@ -114,7 +114,7 @@ def neighbours() -> config_dict.ConfigDict:
 def probe() -> config_dict.ConfigDict:
     """The block config.probe: a linear classifier of embeddings, embed/probe.py."""
     probe = config_dict.ConfigDict()
-    probe.labels = ""  # table with the column label and either row or ra, dec; empty: labels of the objects' table
+    probe.labels = ""  # table with row and label, or list of lenses with ra, dec; empty: labels of the objects' table
     probe.ratios = (1, 10, 100, 1_000, 4_000, 10_000)  # of non-lenses to lenses in training, as far as they go
     probe.valid_ratio = 10_000  # in validation, as far as it goes
     probe.valid_fraction = 0.3  # of the lenses

@@ -16,6 +16,7 @@ from lensjax.core.files import replacing, write_text
 from lensjax.embed import linear
 from lensjax.embed.probe_figures import draw_probe
 from lensjax.embed.store import Embeddings
+from lensjax.surveys.labels import match_lenses
 from lensjax.tasks.metrics import average_precision, roc_auc
 
 FOLDER = "probe"
@@ -93,7 +94,7 @@ def _mean(results: list[dict[str, Any]], ratio: int, name: str) -> float:
 def _labels(settings: Any, embeddings: Embeddings) -> np.ndarray:
     """(N,) 1 lens, 0 not, -1 unknown or without an embedding."""
     if settings.labels:
-        label = _read_labels(settings.labels, embeddings.rows)
+        label = _read_labels(settings.labels, embeddings)
     else:
         label = np.asarray(embeddings.objects(["label"])["label"], np.float64)
     label = np.where(np.isin(label, (0, 1)), label, -1).astype(np.int64)
@@ -108,20 +109,32 @@ def _labels(settings: Any, embeddings: Embeddings) -> np.ndarray:
     return label
 
 
-def _read_labels(path: str, rows: int) -> np.ndarray:
-    """(N,) of a table, in any format that astropy reads, with columns row and label; -1 for rows it does not have."""
+def _read_labels(path: str, embeddings: Embeddings) -> np.ndarray:
+    """(N,) of a table in any format that astropy reads: with columns row and label, or a list of lenses, ra and dec.
+
+    Rows that the table does not have are -1. Of a list, the nearest object to each lens is 1, others within a cutout of
+    it -1, the rest 0 (surveys/labels.py).
+    """
     from astropy.table import Table
 
     if not pathlib.Path(path).is_file():
-        raise UserError(f"no table of labels at {path}: give a file with the columns row and label.")
+        raise UserError(f"no table of labels at {path}: give a file with the columns row and label, or ra and dec.")
     table: Any = Table.read(path)
-    if not {"row", "label"} <= set(table.colnames):
-        raise UserError(f"{path} has the columns {', '.join(table.colnames)}: row and label are needed.")
-    row = np.asarray(table["row"], np.int64)
+    columns = {name.lower(): np.asarray(table[name]) for name in table.colnames}
+    if {"row", "label"} <= set(columns):
+        return _by_row(path, columns["row"].astype(np.int64), columns["label"].astype(float), embeddings.rows)
+    if not {"ra", "dec"} <= set(columns):
+        raise UserError(f"{path} has the columns {', '.join(columns)}: row and label are needed, or ra and dec.")
+    objects = embeddings.objects(["ra", "dec"])
+    found = match_lenses(objects["ra"], objects["dec"], columns["ra"], columns["dec"])
+    return np.where(found.is_lens, 1.0, np.where(found.is_negative, 0.0, -1.0))
+
+
+def _by_row(path: str, row: np.ndarray, values: np.ndarray, rows: int) -> np.ndarray:
     if len(row) and not (row.min() >= 0 and row.max() < rows):
         raise UserError(f"{path} has rows {row.min()} to {row.max()}, and the objects 0 to {rows - 1}: mend its rows.")
     label = np.full(rows, -1.0)
-    label[row] = np.asarray(table["label"], float)
+    label[row] = values
     return label
 
 

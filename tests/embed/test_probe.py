@@ -66,7 +66,8 @@ def workdir(tmp_path):
     chunks = store.Chunks(tmp_path / store.FOLDER, COUNT, 128, "x")
     for i in chunks.missing():
         chunks.write(i, values[list(chunks.span(i))])
-    chunks.finish({"label": LABEL.astype(np.float32), "ra": np.arange(COUNT) / 10}, {})
+    position = {"ra": np.arange(COUNT) / 10, "dec": np.zeros(COUNT)}
+    chunks.finish({"label": LABEL.astype(np.float32), **position}, {})
     return tmp_path
 
 
@@ -98,6 +99,16 @@ def test_labels_of_the_users_own(workdir, tmp_path):
     ranked = pq.read_table(workdir / "probe/ranked.parquet").to_pydict()
     known = dict(zip(ranked["object"], ranked["label"], strict=True))
     assert known[1] == -1 and known[10] == 1 and known[12] == 0
+
+
+def test_a_list_of_lenses_on_the_sky(workdir, tmp_path):
+    """The nearest object is the lens; what else is within 25 arcsec is left out."""
+    path = tmp_path / "lenses.parquet"
+    pq.write_table(pa.table({"RA": np.arange(10, 200, 10) / 10 + 1e-4, "DEC": np.zeros(19)}), path)
+    probe(settings(labels=str(path), iterations=5), workdir)
+    ranked = pq.read_table(workdir / "probe/ranked.parquet").to_pydict()
+    known = dict(zip(ranked["object"], ranked["label"], strict=True))
+    assert [known[i] for i in (10, 11, 190, 200)] == [1, 0, 1, 0]
 
 
 def test_bad_labels_are_refused(workdir, tmp_path):
