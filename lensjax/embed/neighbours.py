@@ -6,6 +6,7 @@ magnitudes of each other are compared (section 3.2).
 
 import json
 import pathlib
+import shutil
 import zipfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from lensjax.embed.store import Embeddings
 
 NAME, WORK = "neighbours.npz", "neighbours.work"
 GATHER = 16_384  # rows that are normalised and put in order at a time
+ROUNDING = 1e-4  # mag
 
 
 class Search(NamedTuple):
@@ -39,14 +41,27 @@ def find_neighbours(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
     The vectors, sorted and of unit length, lie memory-mapped beside the results while this runs.
     """
     settings, embeddings = config.neighbours, Embeddings(workdir)
+    asked = np.array(list(dict.fromkeys(settings.queries)), np.int64)  # each once
     work = pathlib.Path(workdir) / WORK
     work.mkdir(exist_ok=True)
-    search = prepare(embeddings, settings, work / "unit.npy")
-    asked = list(dict.fromkeys(settings.queries))  # each once
-    queries = np.array(asked, np.int64) if asked else np.sort(search.order)
-    _check_rows(queries, search.place)
-    rows = np.lib.format.open_memmap(work / "neighbours.npy", "w+", np.int32, (len(queries), settings.k))
-    similarity = np.lib.format.open_memmap(work / "similarity.npy", "w+", np.float32, rows.shape)
+    try:
+        search = prepare(embeddings, settings, asked, work / "unit.npy")
+        queries = asked if len(asked) else np.sort(search.order)
+        rows = np.lib.format.open_memmap(work / "neighbours.npy", "w+", np.int32, (len(queries), settings.k))
+        similarity = np.lib.format.open_memmap(work / "similarity.npy", "w+", np.float32, rows.shape)
+        _fill(rows, similarity, search, queries, settings)
+        about = {**settings.to_dict(), "objects": embeddings.rows, "fingerprint": embeddings.about["fingerprint"]}
+        path = pathlib.Path(workdir) / NAME
+        found = {"query": queries, "neighbours": rows, "similarity": similarity}
+        _pack(path, {**found, "settings": np.array(json.dumps(about))})
+    finally:
+        shutil.rmtree(work)
+    print(f"{path}: {settings.k} neighbours of {len(queries)} objects, of {len(search.order)} compared")
+    return path
+
+
+def _fill(rows: np.ndarray, similarity: np.ndarray, search: Search, queries: np.ndarray, settings: Any) -> None:
+    """Write the neighbours of queries (n,) into rows and similarity (n, k)."""
     target = np.full(len(search.place), -1)  # row of the results of each object
     target[queries] = np.arange(len(queries))
     progress = Progress(-(-len(queries) // bands.TILE), 0, "neighbours")
@@ -56,38 +71,52 @@ def find_neighbours(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
         similarity[here] = found.similarity
         progress.advance()
     progress.close()
-    about = {**settings.to_dict(), "objects": embeddings.rows, "fingerprint": embeddings.about["fingerprint"]}
-    path = pathlib.Path(workdir) / NAME
-    _pack(
-        path, {"query": queries, "neighbours": rows, "similarity": similarity, "settings": np.array(json.dumps(about))}
-    )
-    for part in work.iterdir():
-        part.unlink()
-    work.rmdir()
-    print(f"{path}: {settings.k} neighbours of {len(queries)} objects, of {len(search.order)} compared")
-    return path
 
 
-def prepare(embeddings: Embeddings, settings: Any, path: pathlib.Path | None = None) -> Search:
-    """Unit vectors in order of magnitude, in memory or, with a path, in a file; settings: config.neighbours."""
+def prepare(embeddings: Embeddings, settings: Any, asked: np.ndarray, path: pathlib.Path | None = None) -> Search:
+    """Unit vectors in order of magnitude, in memory or, with a path, in a file.
+
+    settings: config.neighbours. asked: rows of the objects' table; with any, only what is in a window of theirs is
+    read. Raises UserError for rows that do not exist or cannot be compared.
+    """
     total = embeddings.rows
+    _check_range(asked, total)
     mag = np.zeros(total)
     if settings.window:
         column = f"mag_{settings.band}"
         mag = np.asarray(embeddings.objects([column])[column], np.float64)
     usable = np.isfinite(mag)
-    for start in range(0, total, GATHER):
-        rows = np.arange(start, min(start + GATHER, total))
-        usable[rows] &= np.isfinite(embeddings.take(rows)).all(1)
+    _check_rows(asked, np.where(usable, 0, -1))
+    if settings.window and len(asked):
+        usable &= _near(mag, mag[asked], settings.window + ROUNDING)
+    for rows in _pieces(np.flatnonzero(usable)):
+        usable[rows] = np.isfinite(embeddings.take(rows)).all(1)
     order = np.flatnonzero(usable)
+    if not len(order):
+        raise UserError(
+            f"no object in {embeddings.folder} has both an embedding and a {settings.band} magnitude: choose another "
+            "config.neighbours.band, or compare all with --config.neighbours.window=0."
+        )
     order = order[np.argsort(mag[order], kind="stable")]
     shape = (len(order), embeddings.dimensions)
     unit = np.empty(shape, np.float32) if path is None else np.lib.format.open_memmap(path, "w+", np.float32, shape)
-    for start in range(0, len(order), GATHER):
-        unit[start : start + GATHER] = normalise(embeddings.take(order[start : start + GATHER]))
+    for place in _pieces(np.arange(len(order))):
+        unit[place] = normalise(embeddings.take(order[place]))
     place = np.full(total, -1)
     place[order] = np.arange(len(order))
+    _check_rows(asked, place)
     return Search(bands.Sorted(unit, *bands.windows(mag[order], settings.window)), order, place)
+
+
+def _near(mag: np.ndarray, wanted: np.ndarray, distance: float) -> np.ndarray:
+    """Which of mag (N,) are within `distance` of one of `wanted`, bool (N,)."""
+    wanted = np.sort(wanted[np.isfinite(wanted)])
+    first = np.searchsorted(wanted, mag - distance)
+    return first < np.searchsorted(wanted, mag + distance, "right")
+
+
+def _pieces(rows: np.ndarray) -> Iterator[np.ndarray]:
+    return (rows[start : start + GATHER] for start in range(0, len(rows), GATHER))
 
 
 def normalise(vectors: np.ndarray) -> np.ndarray:
@@ -137,10 +166,14 @@ def _by_faiss(objects: bands.Sorted, rows: np.ndarray, k: int) -> bands.Found:
 ENGINES = {"bands": _by_bands, "faiss": _by_faiss}
 
 
-def _check_rows(queries: np.ndarray, place: np.ndarray) -> None:
-    wrong = [int(q) for q in queries if not 0 <= q < len(place)]
+def _check_range(queries: np.ndarray, total: int) -> None:
+    wrong = [int(q) for q in queries if not 0 <= q < total]
     if wrong:
-        raise UserError(f"config.neighbours.queries has row {wrong[0]}, and there are rows 0 to {len(place) - 1}.")
+        raise UserError(f"config.neighbours.queries has row {wrong[0]}, and there are rows 0 to {total - 1}.")
+
+
+def _check_rows(queries: np.ndarray, place: np.ndarray) -> None:
+    """UserError for a query whose place (N,) is -1."""
     lost = queries[place[queries] < 0]
     if len(lost):
         raise UserError(f"object {lost[0]} has no embedding or no magnitude: ask for another row.")

@@ -74,6 +74,14 @@ def test_on_demand_in_the_order_asked_for(workdir, vectors):
         assert set(got) - {LOST[1]} <= set(everyone[row])  # without a window magnitudes do not matter
 
 
+def test_on_demand_inside_windows_reads_only_these(workdir, vectors, capsys):
+    out = load(find_neighbours(settings(queries=(3, 50), window=0.4), workdir))
+    np.testing.assert_array_equal(out["neighbours"], expected(vectors, 5, 0.4)[[3, 50]])
+    near = np.abs(vectors[1] - vectors[1][[3, 50], None]).min(0) <= 0.4
+    near[list(LOST)] = False
+    assert f"of {near.sum()} compared" in capsys.readouterr().out
+
+
 def test_many_tiles(workdir, vectors, monkeypatch):
     monkeypatch.setattr(bands, "TILE", 16)
     out = load(find_neighbours(settings(window=0.4), workdir))
@@ -92,6 +100,16 @@ def test_many_tiles(workdir, vectors, monkeypatch):
 def test_what_is_not_there_is_said(workdir, changes, said):
     with pytest.raises(UserError, match=said):
         find_neighbours(settings(**changes), workdir)
+    assert not (workdir / "neighbours.work").exists()
+
+
+def test_without_any_magnitude_the_way_out_is_said(tmp_path):
+    chunks = store.Chunks(tmp_path / store.FOLDER, 8, 8, "x")
+    chunks.write(0, RNG.normal(size=(8, 3)))
+    chunks.finish({"flux": np.full((8, 3), np.nan)}, {})
+    with pytest.raises(UserError, match="--config.neighbours.window=0"):
+        find_neighbours(settings(), tmp_path)
+    assert load(find_neighbours(settings(window=0.0), tmp_path))["neighbours"].min() >= 0
 
 
 def test_embeddings_come_first(tmp_path):
