@@ -107,7 +107,7 @@ def test_without_any_magnitude_the_way_out_is_said(tmp_path):
     chunks = store.Chunks(tmp_path / store.FOLDER, 8, 8, "x")
     chunks.write(0, RNG.normal(size=(8, 3)))
     chunks.finish({"flux": np.full((8, 3), np.nan)}, {})
-    with pytest.raises(UserError, match="--config.neighbours.window=0"):
+    with pytest.raises(UserError, match=r"--config\.neighbours\.window=0"):
         find_neighbours(settings(), tmp_path)
     assert load(find_neighbours(settings(window=0.0), tmp_path))["neighbours"].min() >= 0
 
