@@ -24,7 +24,11 @@ def draw_probe(path: pathlib.Path, results: list[dict[str, Any]], curves: dict[i
     mean, scatter = np.array([np.mean(f) for f in found]), np.array([np.std(f) for f in found])
     left.errorbar(ratios, mean, scatter, fmt="o-", capsize=3)
     top, valid = results[0]["top"], results[0]["valid"]
-    left.set(xscale="log", xlabel="non-lenses per lens in training", ylabel=f"lenses in the top {top} of {valid}")
+    left.set(
+        xscale="log",
+        xlabel="non-lenses per lens in training",
+        ylabel=f"share of the lenses in the top {top} of {valid}",
+    )
     for ratio in ratios:
         inspected, completeness = curves[ratio][0]
         width = 2.0 if ratio == best else 0.8
