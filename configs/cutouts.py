@@ -85,20 +85,23 @@ def sources() -> config_dict.ConfigDict:
 def lookalikes() -> config_dict.ConfigDict:
     """Spirals, rings, mergers, edge-on discs, blends, stars."""
     look = config_dict.ConfigDict()
-    look.mag = (16.8, 19.9)  # z, twice as many in each magnitude
+    look.mag, look.slope = (16.8, 19.9), 0.3  # z; dex per magnitude
     look.disc_gr, look.bulge_gr = (0.55, 0.2), (1.05, 0.25)
-    look.bulge = (0.1, 0.5)  # share of the light in z
+    look.bulge, look.ring_bulge = (0.1, 0.5), 0.25  # share of the light in z, and of rings so much more
+    look.bulge_re, look.bulge_n = 0.3, (1.0, 3.0)  # of the effective radius; index
     look.re = (0.8, 3.2)  # of discs
     look.axis_ratio = (0.45, 1.0)
     look.pitch = (0.2, 0.55)  # radian
-    look.arms = (0.8, 3.5)  # concentration of the arms in phase
+    look.arms, look.two_arms = (0.8, 3.5), 0.75  # concentration of the arms in phase; share with two, not four
+    look.clumps, look.clump_radius = 0.3, 0.12  # largest share of the light in two clumps; of the effective radius
     look.ring = (1.6, 4.5)  # radius
     look.ring_width = (0.15, 0.3)  # of the radius
-    look.edge_ratio = (0.08, 0.25)
-    look.tail = (0.1, 0.45)  # share of a merger's light
-    look.bend = (0.1, 0.35)  # of its tail, per arcsec
+    look.edge_ratio, look.edge_bulge_ratio = (0.08, 0.25), (0.5, 0.8)
+    look.tail, look.tail_ratio = (0.1, 0.45), (0.12, 0.5)  # share of a merger's light; axis ratio
+    look.tail_offset, look.bend = 0.5, (0.1, 0.35)  # of the effective radius; curvature per arcsec
+    look.nucleus_re = 0.6  # of the effective radius, and arcsec of the other nucleus
     look.companion = (0.9, 3.5)  # distance of a merger's other half, and of a blend's blue galaxies
-    look.companion_mag = (20.3, 23.5)  # r, of a blend's
+    look.companion_mag, look.companion_re = (20.3, 23.5), (0.2, 0.6)  # r, of a blend's
     look.star_mag = (15.5, 19.5)  # z
     return look
 
@@ -113,12 +116,15 @@ def surroundings() -> config_dict.ConfigDict:
     field.slope = 0.33  # dex per magnitude
     field.gr = (0.75, 0.4)
     field.rz = (0.1, 0.55, 0.12)  # of all blue galaxies: at g-r 0, change with g-r, scatter
-    field.re, field.re_scatter = 0.4, 0.35  # at r = 23, scaled by 10^(-0.1 (mag - 23))
+    field.re, field.re_mag, field.re_scatter = 0.4, 23.0, 0.35  # scaled by 10^(-0.1 (mag - re_mag))
+    field.axis_ratio = (0.3, 1.0)
     field.member_mag = (0.6, 4.8)  # fainter than the central galaxy
-    field.group_radius = 5.0  # Rayleigh parameter
-    field.star_mag = (17.0, 22.5)  # r
+    field.group_radius, field.member_distance = 5.0, 1.2  # Rayleigh parameter; least distance
+    field.member_re, field.member_n, field.member_slope = (0.15, 1.2), 3.0, 0.03  # tilt of the red sequence in g-r
+    field.star_mag, field.star_slope = (17.0, 22.5), 0.15  # r; dex per magnitude
     # Colours along the stellar locus, by rank: turn-off stars are the most; M dwarfs redden in r-z alone.
     field.star_rank = (0.0, 0.3, 0.55, 0.7, 0.85, 1.0)
     field.star_gr, field.star_rz = (0.2, 0.42, 0.6, 1.2, 1.45, 1.5), (0.0, 0.15, 0.27, 0.6, 1.1, 2.2)
+    field.star_scatter = 0.04
     field.stamp, field.member_stamp = 18, 32  # pixels of the stamps they are drawn on
     return field

@@ -9,7 +9,8 @@ import numpy as np
 from lensjax.physics import bands, psf
 from lensjax.sims import canvas as canvases
 from lensjax.sims import galaxies, render
-from lensjax.sims.draws import between, grz
+from lensjax.sims.draws import grz
+from lensjax.sims.lenses import brighten
 
 WINDOW = 1.5  # arcsec: of the light whose shape is measured
 TRUTH = ("theta_e", "source_x", "source_y", "source_re", "source_mag", "magnification", "arc_snr")
@@ -37,13 +38,12 @@ def make_arcs(sim, size: int) -> Callable[..., dict[str, jax.Array]]:
         blurring = psf.transfer(sim.psf_shape, psfsize[:, None, None], canvas.frequency[None])
         arc = unit[None] * blurring
         flux = grz(light["mag"], light["gr"], light["rz"])
-        snr = jnp.max(flux * jnp.sqrt(canvases.power(canvas, arc)) / noise)
-        boost = jnp.maximum(between(sim.source.min_snr, jax.random.uniform(keys[2])) / snr, 1.0)
+        boost, snr = brighten(jax.random.uniform(keys[2]), canvas, arc, flux, noise, sim.source.min_snr)
         light_map = canvases.blur(canvas, arc * (flux * boost)[:, None, None])
         photons = noise[:, None, None] * jnp.sqrt(jnp.maximum(light_map, 0) / sky[:, None, None])
         added = light_map + photons * jax.random.normal(keys[3], light_map.shape)
         truth = (mass.theta_e, source.x, source.y, source.re, light["mag"] - 2.5 * jnp.log10(boost), unit[0, 0].real)
-        truth += (snr * boost, mass.e1, mass.e2, mass.gamma1, mass.gamma2)
+        truth += (snr, mass.e1, mass.e2, mass.gamma1, mass.gamma2)
         return {"image": image + jnp.moveaxis(added, 0, -1), **dict(zip(TRUTH, truth, strict=True))}
 
     return arcs

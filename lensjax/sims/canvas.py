@@ -112,16 +112,16 @@ def power(canvas: Canvas, spectra: jax.Array) -> jax.Array:
     return jnp.sum((spectra.real**2 + spectra.imag**2) * twice, axis=(1, 2)) / np.float32(canvas.pixels**2)
 
 
-def paste(maps: jax.Array, stamps: jax.Array, starts: jax.Array) -> jax.Array:
-    """Canvas maps (B, M, M) with stamps (N, B, s, s) added where their first samples (N, 2) are: row, column."""
+def paste(maps: jax.Array, stamps: jax.Array, flux: jax.Array, starts: jax.Array) -> jax.Array:
+    """Canvas maps (B, M, M) with stamps (N, s, s), times flux (N, B), added at row, column (N, 2)."""
 
-    def add(canvas, stamp_and_start):
-        stamp, start = stamp_and_start
+    def add(canvas, one):
+        stamp, flux, start = one
         corner = (jnp.zeros((), start.dtype), start[0], start[1])
-        old = jax.lax.dynamic_slice(canvas, corner, stamp.shape)
-        return jax.lax.dynamic_update_slice(canvas, old + stamp, corner), None
+        old = jax.lax.dynamic_slice(canvas, corner, (len(flux), *stamp.shape))
+        return jax.lax.dynamic_update_slice(canvas, old + flux[:, None, None] * stamp[None], corner), None
 
-    return jax.lax.scan(add, maps, (stamps, starts))[0]
+    return jax.lax.scan(add, maps, (stamps, flux, starts))[0]
 
 
 def window(canvas: Canvas, x: jax.Array, y: jax.Array, samples: int):

@@ -41,15 +41,19 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
         seeing = draw_conditions(keys[0], sim)
         scene, truth = draw_scene(keys[1], sim, canvas.size * bands.PIXEL / 2)
         others, shape = observe(canvas, scene, seeing, sim.psf_shape)
+        u = jax.random.uniform(keys[2])
+        boost, snr = brighten(u, canvas, shape, scene.shape_flux, seeing["noise"], sim.source.min_snr)
+        flux = scene.shape_flux * jnp.where(scene.lens, boost, 1.0)
+        clean = canvases.blur(canvas, others + flux[:, None, None] * shape)
         magnification = shape[0, 0, 0].real / bands.transmission(seeing["ebv"])[0]
-        truth["magnification"] = jnp.where(scene.lens, magnification, 0.0)
-        clean, found = brighten(jax.random.uniform(keys[2]), canvas, scene, others, shape, seeing["noise"], sim)
+        found = {"magnification": magnification, "arc_snr": snr, "boost": 2.5 * jnp.log10(boost)}
+        truth |= {name: jnp.where(scene.lens, value, 0.0) for name, value in found.items()}
         level = sim.sky_error * seeing["noise"] * jax.random.normal(keys[3], (3,))
         image = canvases.add_noise(keys[4], clean, seeing["noise"], sky) + level[:, None, None]
-        truth["source_mag"] -= 2.5 * jnp.log10(found.pop("boost"))
+        truth["source_mag"] -= truth.pop("boost")
         truth["mag"] = bands.mag(truth.pop("flux") * bands.transmission(seeing["ebv"]))
         images = {"image": jnp.moveaxis(image, 0, -1), "clean": jnp.moveaxis(clean, 0, -1)}
-        return images | seeing | truth | found
+        return images | seeing | truth
 
     return simulate
 
@@ -126,13 +130,14 @@ def observe(canvas: Canvas, scene: Scene, seeing, psf_shape: str) -> tuple[jax.A
     return others * response, shape[None] * response
 
 
-def brighten(u, canvas: Canvas, scene: Scene, others, shape, noise, sim) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The image (3, S, S) without noise, of a lens with an arc that can be found, and the truth about the arc.
+def brighten(
+    u, canvas: Canvas, arc: jax.Array, flux: jax.Array, noise: jax.Array, limits
+) -> tuple[jax.Array, jax.Array]:
+    """Factor, at least 1, that makes an arc one that can be found, and its signal-to-noise ratio with it.
 
-    Arcs of a signal-to-noise ratio (that of a matched filter, in the best band) below one of `sim.source.min_snr`,
-    drawn by the uniform number u, are brightened to it, and the truth has by how much: boost, 1 where nothing was done.
+    The ratio is that of a matched filter in the best band; u, a uniform number, draws the least one from `limits`.
+    arc: blurred spectra (3, m, m // 2 + 1) of unit flux; flux (3,); noise (3,), nanomaggies a pixel.
     """
-    snr = jnp.max(scene.shape_flux * jnp.sqrt(canvases.power(canvas, shape)) / noise)
-    boost = jnp.where(scene.lens, jnp.maximum(between(sim.source.min_snr, u) / snr, 1.0), 1.0)
-    clean = canvases.blur(canvas, others + (scene.shape_flux * boost)[:, None, None] * shape)
-    return clean, {"boost": boost, "arc_snr": jnp.where(scene.lens, snr * boost, 0.0)}
+    snr = jnp.max(flux * jnp.sqrt(canvases.power(canvas, arc)) / noise)
+    boost = jnp.maximum(between(limits, u) / snr, 1.0)
+    return boost, snr * boost

@@ -47,7 +47,7 @@ def add_galaxies(canvas: Canvas, maps: jax.Array, group: Galaxies, pixels: int) 
     light = jax.vmap(sersic_map, (0, 0, 0, None))(group, dx, dy, pitch(canvas))
     half = samples * pitch(canvas) / 2
     light = light * _fade(dx / half) * _fade(dy / half)
-    return canvases.paste(maps, group.flux[:, :, None, None] * light[:, None], starts)
+    return canvases.paste(maps, light, group.flux, starts)
 
 
 def _fade(distance) -> jax.Array:
