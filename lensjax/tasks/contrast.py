@@ -154,17 +154,18 @@ def spread(features: jax.Array, query: jax.Array, positive: jax.Array) -> Metric
 
     alignment: mean squared distance of the two views. uniformity: log mean exp(-2 d^2) over pairs of different
     objects, about -4 where they fill the sphere and 0 where they collapse (both Wang & Isola 2020, eq. 5, 6).
-    rank: (sum l)^2 / sum l^2 of the eigenvalues l of the features' covariance, the number of dimensions in use.
+    rank: (sum l)^2 / sum l^2 of the eigenvalues l of the unit features' covariance, the number of dimensions in use.
     std: standard deviation of the unit features times sqrt(D), 1 if they fill the sphere (Chen & He 2021).
     """
     square = 2 - 2 * query @ query.T
     count = len(query)
     pairs = (jnp.exp(-2 * square).sum() - count) / (count * (count - 1))
-    centred = features - features.mean(axis=0, keepdims=True)
+    directions = unit(features)
+    centred = directions - directions.mean(axis=0, keepdims=True)
     gram = centred @ centred.T
     return {
         "alignment": jnp.mean(jnp.sum(jnp.square(query - positive), axis=1)),
         "uniformity": jnp.log(jnp.maximum(pairs, TINY)),
         "rank": jnp.square(jnp.trace(gram)) / (jnp.sum(jnp.square(gram)) + TINY),
-        "std": jnp.mean(jnp.std(unit(features), axis=0)) * math.sqrt(features.shape[1]),
+        "std": jnp.mean(jnp.std(directions, axis=0)) * math.sqrt(features.shape[1]),
     }

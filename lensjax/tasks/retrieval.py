@@ -22,9 +22,15 @@ def make_metrics(config: Any) -> Any:
     return metrics
 
 
+def unit(embedding: np.ndarray) -> np.ndarray:
+    """Rows (N, D) of length one."""
+    return embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-12)
+
+
 def rank(embedding: np.ndarray) -> float:
-    """Dimensions in use of embeddings (N, D): (sum l)^2 / sum l^2 of the eigenvalues l of their covariance."""
-    centred = embedding - embedding.mean(0)
+    """Dimensions in use by directions of embeddings (N, D): (sum l)^2 / sum l^2, l eigenvalues of their covariance."""
+    directions = unit(embedding)
+    centred = directions - directions.mean(0)
     covariance = centred.T @ centred
     return float(np.trace(covariance) ** 2 / max(np.sum(covariance**2), 1e-300))
 
@@ -35,8 +41,8 @@ def enrichment(embedding: np.ndarray, label: np.ndarray, top: int) -> float:
     embedding (N, D), label (N,) 1 lens.
     """
     lens = np.asarray(label) > 0.5
-    unit = embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-12)
-    similarity = unit[lens] @ unit.T
+    directions = unit(embedding)
+    similarity = directions[lens] @ directions.T
     similarity[np.arange(len(similarity)), np.flatnonzero(lens)] = -np.inf
     nearest = np.argpartition(-similarity, top - 1, axis=1)[:, :top]
     return float(lens[nearest].mean() / lens.mean())
