@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
+TERMS = 24  # of the incomplete gamma function
 ROUND = 1e-8  # least 1 - q^2, where the deflection of an ellipse still has all its digits
 
 
@@ -70,6 +71,18 @@ def sersic_b(n) -> jax.Array:
     """b_n that makes the effective radius hold half the light: Ciotti & Bertin (1999), eq. 18; n > 0.36."""
     series = 4 / (405 * n) + 46 / (25515 * n**2) + 131 / (1148175 * n**3) - 7.151e-5 / n**4
     return 2 * n - 1 / 3 + series
+
+
+def sersic_enclosed(radius, effective_radius, n) -> jax.Array:
+    """Share of a Sersic profile's flux within a radius of a few R_e at most: gammainc(2n, b (R / R_e)^(1/n)).
+
+    Graham & Driver (2005), eq. 2, by the series of the incomplete gamma function.
+    """
+    a, x = 2 * n, sersic_b(n) * jnp.exp(jnp.log(radius / effective_radius) / n)
+    series = jnp.ones_like(x * a)
+    for k in range(TERMS, 0, -1):
+        series = 1 + series * x / (a + k)
+    return jnp.exp(a * jnp.log(x) - x - gammaln(a + 1)) * series
 
 
 def sersic(radius, effective_radius, n) -> jax.Array:

@@ -60,13 +60,13 @@ def make_canvas(size: int, step: int, margin: int) -> Canvas:
 def spectrum(canvas: Canvas, maps: jax.Array) -> jax.Array:
     """Transform of the pixels' fluxes, (..., m, m // 2 + 1), of surface brightness (..., M, M) per square arcsec.
 
-    The flux of a pixel is the mean of its samples times its area; the mean is a phase for each sample.
+    A sample stands for its light at its place, which the pixel then integrates: a phase and a sinc.
     """
     half = canvas.pixels // 2
     full = jnp.fft.rfft2(maps)[..., : half + 1]
     kept = jnp.concatenate([full[..., :half, :], full[..., -half:, :]], axis=-2)
-    shift = np.arange(canvas.step) * PIXEL / canvas.step
-    rows, columns = (np.exp(2j * np.pi * f[:, None] * shift).mean(1) for f in (canvas.fy, canvas.fx))
+    shift = (canvas.step - 1) / 2 * PIXEL / canvas.step  # from a pixel's first sample to its centre
+    rows, columns = (np.exp(2j * np.pi * f * shift) * np.sinc(f * PIXEL) for f in (canvas.fy, canvas.fx))
     response = np.outer(rows, columns) * (PIXEL / canvas.step) ** 2
     return kept * np.broadcast_to(response, kept.shape).astype(np.complex64)
 
@@ -77,7 +77,10 @@ def inner_spectrum(canvas: Canvas, light: jax.Array, centres: np.ndarray) -> jax
     By matrices, for these frequencies only: no padding, and a third of the time of the fast transform of the canvas.
     """
     place = (centres.astype(np.float64) + canvas.corner)[None, :]
-    rows, columns = (np.exp(-2j * np.pi * f[:, None] * place) * PIXEL / canvas.step for f in (canvas.fy, canvas.fx))
+    rows, columns = (
+        np.exp(-2j * np.pi * f[:, None] * place) * np.sinc(f * PIXEL)[:, None] * PIXEL / canvas.step
+        for f in (canvas.fy, canvas.fx)
+    )
     right = np.concatenate([columns.real, columns.imag]).T.astype(np.float32)
     left = np.concatenate([rows.real, rows.imag]).astype(np.float32)
     highest = jax.lax.Precision.HIGHEST
@@ -87,12 +90,17 @@ def inner_spectrum(canvas: Canvas, light: jax.Array, centres: np.ndarray) -> jax
     return jax.lax.complex(real, product[:m, n:] + product[m:, :n])
 
 
-def points(canvas: Canvas, x: jax.Array, y: jax.Array, flux: jax.Array) -> jax.Array:
-    """Transform (B, m, m // 2 + 1) of N point sources at x, y (N,) arcsec, of flux (N, B); exact at any position."""
+def points(canvas: Canvas, x: jax.Array, y: jax.Array, flux: jax.Array, width: jax.Array) -> jax.Array:
+    """Transform (B, m, m // 2 + 1) of N Gaussians at x, y (N,), of flux (N, B) and width (N,); exact at any position.
+
+    x, y and width, the standard deviation, 0 for points: arcsec.
+    """
 
     def wave(frequency: np.ndarray, place: jax.Array) -> jax.Array:
         phase = np.float32(-2 * np.pi) * frequency[None, :] * (place[:, None] + np.float32(canvas.corner))
-        return jax.lax.complex(jnp.cos(phase), jnp.sin(phase)) * np.sinc(frequency[None, :] * PIXEL).astype(np.float32)
+        size = jnp.exp(np.float32(-2 * np.pi**2) * (width[:, None] * frequency[None, :]) ** 2)
+        size = size * np.sinc(frequency[None, :] * PIXEL).astype(np.float32)
+        return jax.lax.complex(jnp.cos(phase) * size, jnp.sin(phase) * size)
 
     rows = flux.T[:, :, None] * wave(canvas.fy, y)[None]
     return jnp.einsum("bny,nx->byx", rows, wave(canvas.fx, x))

@@ -125,7 +125,10 @@ def observe(canvas: Canvas, scene: Scene, seeing, psf_shape: str) -> tuple[jax.A
     response = blurring * bands.transmission(seeing["ebv"])[:, None, None]
     others = canvases.spectrum(canvas, render.draw_galaxies(canvas, scene.companions, scene.field))
     middle = canvases.spectrum(canvas, render.draw_bulge(canvas, scene.bulge))
-    others += canvases.points(canvas, *scene.stars) + scene.bulge.flux[:, None, None] * middle[None]
+    groups = (jax.tree.map(lambda value: value[None], scene.bulge), scene.companions[0], scene.field[0])
+    points = [(*scene.stars, jnp.zeros_like(scene.stars[0])), *(render.core(canvas, group) for group in groups)]
+    others += canvases.points(canvas, *(jnp.concatenate(parts) for parts in zip(*points, strict=True)))
+    others += scene.bulge.flux[:, None, None] * middle[None]
     shape = render.draw_shape(canvas, scene.centre, scene.shape, scene.mass, scene.lens)
     return others * response, shape[None] * response
 

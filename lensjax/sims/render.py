@@ -11,14 +11,31 @@ from lensjax.sims.canvas import Canvas
 from lensjax.sims.galaxies import Galaxies, Mass, Shape
 
 FADE = 0.2  # share of a stamp's half width over which it fades out
+WIDEST = 0.4  # arcsec, of the Gaussians that make up for it
 INNER = 72  # pixels, of the central square that the shape is drawn on: 9.4" each way
-SOFTENING = 0.3  # samples: at the centre of a steep profile a sample stands for its surroundings
+SOFTENING = 0.5  # samples: no profile is steeper in its centre; see `core`
 
 
 def sersic_map(galaxy: Galaxies, x, y, pitch) -> jax.Array:
-    """Surface brightness of one galaxy of unit flux at x, y arcsec from its centre; `pitch`: arcsec between samples."""
+    """Surface brightness of one galaxy of unit flux, without its `core`, at x, y arcsec from its centre.
+
+    pitch: arcsec between samples.
+    """
     radius = lensing.elliptical_radius(x, y, galaxy.e1, galaxy.e2)
     return lensing.sersic(jnp.sqrt(radius**2 + (SOFTENING * pitch) ** 2), galaxy.re, galaxy.n)
+
+
+def core(canvas: Canvas, group: Galaxies) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """x, y (N,), flux (N, 3) and Gaussian width (N,), arcsec, of what `sersic_map` leaves out of N galaxies.
+
+    With e added to the radius in quadrature, a profile of unit flux lacks exactly the flux F within e, and in the
+    integral of r^2 exactly e^2 (1 - F), and what the flux within e has. A Gaussian gives both back: to a PSF much
+    wider than e it is the same.
+    """
+    softening = SOFTENING * pitch(canvas)
+    share = lensing.sersic_enclosed(softening, group.re, group.n)
+    width = jnp.minimum(softening * jnp.sqrt((1 - share) / (2 * share)), WIDEST)
+    return group.x, group.y, share[:, None] * group.flux, width
 
 
 def pitch(canvas: Canvas) -> np.float32:

@@ -54,6 +54,15 @@ def test_half_of_the_unit_flux_is_within_the_effective_radius(n):
     assert inside + outside == pytest.approx(1, abs=1e-3)
 
 
+def test_enclosed_flux_is_the_incomplete_gammas():
+    import scipy.special
+
+    for n, ratio in ((0.5, 0.3), (1.0, 0.1), (2.5, 0.05), (4.0, 0.08), (5.0, 1.0)):
+        b = scipy.special.gammaincinv(2 * n, 0.5)
+        want = scipy.special.gammainc(2 * n, b * ratio ** (1 / n))
+        np.testing.assert_allclose(lensing.sersic_enclosed(ratio * 0.7, 0.7, n), want, rtol=2e-3)
+
+
 def test_profile_is_astropys_with_the_same_axes():
     from astropy.modeling.models import Sersic2D
 
