@@ -125,6 +125,21 @@ def test_blur_conserves_the_flux_of_points_and_keeps_their_place(shape):
             pytest.approx(3.21, abs=0.04), pytest.approx(-1.57, abs=0.04))  # fmt: skip
 
 
+@pytest.mark.parametrize("size", [31, 32])
+def test_the_centre_is_that_of_the_image(size):
+    canvas = canvases.make_canvas(size, 2, 4)
+    blurring = lenses.psf.transfer("gaussian", jnp.full((1, 1, 1), 1.2), canvas.frequency[None])
+    point = canvases.points(canvas, jnp.zeros(1), jnp.zeros(1), jnp.ones((1, 1)), jnp.zeros(1))
+    bulge = lens_scene().bulge._replace(x=number(0), y=number(0), n=number(1))
+    galaxy = canvases.spectrum(canvas, render.draw_bulge(canvas, bulge))[None]
+    shape = lens_scene().shape._replace(x=number(0), y=number(0))
+    source = render.draw_shape(canvas, jnp.zeros(2), shape, lens_scene().mass, False)[None]
+    for spectra in (point, galaxy, source):
+        image = np.asarray(canvases.blur(canvas, spectra * blurring))[0]
+        assert image.shape == (size, size)
+        np.testing.assert_allclose(image, image[::-1, ::-1], atol=2e-4 * image.max())
+
+
 def test_stamps_hold_the_flux_of_their_galaxies():
     canvas = canvases.make_canvas(96, 2, 6)
     one = [jnp.array([value]) for value in (2.0, -3.0, 0.5, 1.0, 0.2, 0.1)]
