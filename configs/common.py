@@ -33,6 +33,8 @@ def common() -> config_dict.ConfigDict:
         "network"  # or "matched_filter" (traditional), "practical_filter" (also rejects lone-pixel spikes)
     )
     config.search.threshold = 0.5
+    config.search.ensemble = ()  # more workdirs, or folders of released weights, whose logits are averaged with these
+    config.search.temperature = 0.0  # divides the logit, evaluation.json says by what; 0: the score as it was trained
     config.search.batch_size = 256  # spectra of one jitted call
     config.search.readers = 2  # reading threads
     config.search.queue = 8  # files that wait, read, for the scorer: bounds the memory

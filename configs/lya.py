@@ -5,21 +5,22 @@ from ml_collections import config_dict
 from configs import common
 from lensjax.core.errors import UserError
 
-VARIANTS = ("default", "paper", "threeclass", "demo", "smoke")
+VARIANTS = ("default", "paper", "threeclass", "redshift", "demo", "smoke")
 
 
 def get_config(variant: str = "default") -> config_dict.ConfigDict:
     """One page: data, model, loss, optimiser, selection.
 
     Variants: "default", the network that is released; "paper", the recipe of Li et al. (2018), flux alone;
-    "threeclass", no line, blue tail, red tail (the wish of the same paper); "demo", minutes on two cores; "smoke",
-    seconds.
+    "threeclass", no line, blue tail, red tail, and "redshift", the whole spectrum and the redshift of the source (the
+    wishes of the same paper); "demo", minutes on two cores; "smoke", seconds.
     """
     if variant not in VARIANTS:
         raise UserError(f"configs/lya.py has no variant {variant!r}: expected one of {', '.join(VARIANTS)}")
     config = default()
     config.variant = variant
-    change = {"default": lambda c: c, "paper": paper, "threeclass": threeclass, "demo": demo, "smoke": smoke}
+    change = {"default": lambda c: c, "paper": paper, "threeclass": threeclass, "redshift": redshift}
+    change |= {"demo": demo, "smoke": smoke}
     return change[variant](config)
 
 
@@ -37,6 +38,12 @@ def default() -> config_dict.ConfigDict:
     config.data.num_train = 135_000
     config.data.num_test = 15_000
     config.data.window = (3800.0, 5000.0)  # Angstrom, vacuum: 1192 pixels
+    config.data.masked_lines = (
+        3346.8,
+        3426.8,
+        3728.48,
+        3869.9,
+    )  # of the lens, at rest: not searched, 10 pixels each way
 
     # Simulator, sims/lya.py. Every law is named in its docstring.
     config.sim = config_dict.ConfigDict()
@@ -49,6 +56,7 @@ def default() -> config_dict.ConfigDict:
     config.sim.mirror_fraction = 0.1  # of the skew normals have their tail on the blue side
     config.sim.snr_range = (3.0, 20.0)
     config.sim.oii_fraction = 0.0  # of the lines: background [OII] emitters instead of Lyman-alpha
+    config.sim.whole_range = False  # spectra of both arms, sims/whole.py, instead of sims/lya.py's
     config.sim.dirt = 1.0  # 0 clean; 1 as dirty as real data: spikes, airglow, wrong errors, misfit
     config.sim.clean_fraction = 0.5  # of the objects have no dirt; the rest uniformly between none and config.sim.dirt
 
@@ -56,6 +64,7 @@ def default() -> config_dict.ConfigDict:
     config.model.name = "resnet1d"
     config.model.channels = ("residual", "snr", "log_error", "mask", "continuum", "scale", "veto")
     config.model.widths = (24, 24, 32, 32, 48, 48, 64, 64)  # of the 8 blocks; at most four changes, the first included
+    config.model.templates = 6  # of the continuum fit: the mean galaxy and axes of the scatter about it
     config.model.kernel_size = 3
     config.model.fold = 4  # pixels laid side by side as channels: the first kernel spans 12 pixels in steps of 4
     config.model.norm = "none"  # or "batch"
@@ -101,6 +110,18 @@ def threeclass(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     """The default network, which also says on which side the line's tail is: as many blue tails as red in training."""
     config.model.kinds = "skew"
     config.sim.mirror_fraction = 0.5
+    return config
+
+
+def redshift(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """The whole spectrum: is there a line, is it Lyman-alpha or [OII] with its companions, and at which redshift?"""
+    config.data.window = (3600.0, 9800.0)  # 4350 pixels
+    red = (4102.9, 4341.7, 4862.7, 4960.3, 5008.2, 5876.0, 6302.0, 6549.9, 6564.6, 6585.3, 6718.3, 6732.7)
+    config.data.masked_lines = (*config.data.masked_lines, *red)
+    config.sim.update(dict(whole_range=True, line_fraction=0.4, oii_fraction=0.5))
+    channels = ("residual", "snr", "companions", "log_error", "mask", "continuum", "scale", "veto")
+    config.model.update(dict(channels=channels, templates=10, fold=8, kinds="oii", chunk=8))
+    config.train.update(dict(batch_size=64, steps=6_000))
     return config
 
 

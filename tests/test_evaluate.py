@@ -87,7 +87,9 @@ def test_numbers_at_the_threshold_are_those_counted_by_hand():
 
 
 def test_completeness_at_a_false_positive_rate_is_that_counted_by_hand():
-    out = summary.at_fpr(scored_by_hand(), 0.1)  # one of ten may pass: the cut is the second highest, 0.5
+    out = summary.at_fpr(
+        scored_by_hand(), 0.1, (3800.0, 5000.0)
+    )  # one of ten may pass: the cut is the second highest, 0.5
     assert out["cut"] == 0.5 and out["false_positives"] == 1
     assert out["completeness"][0] == pytest.approx(0.7)
     assert out["completeness_faint"][0] == pytest.approx(1 / 4)  # S/N 4.5, 5.5, 6.5 missed, 7.5 found

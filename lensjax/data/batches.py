@@ -15,7 +15,8 @@ from lensjax.core.errors import UserError
 Batch = dict[str, Any]
 
 # Where the simulator of a system lives: make_simulator(config) -> simulate(key) -> example.
-SIMULATORS = {"lya": "lensjax.sims.lya", "ssl": "lensjax.sims.lenses"}
+SIMULATORS = {"lya": "lensjax.sims.lya", "ssl": "lensjax.sims.lenses", "lens": "lensjax.sims.lenses"}
+WHOLE_RANGE = "lensjax.sims.whole"  # of spectra where config.sim.whole_range is set
 SPLITS = {"train": 0, "test": 1}  # seeds of the two splits never meet
 # What no observer knows: not computed unless asked for.
 ORACLE = ("continuum", "sigma", "artefact", "profile", "clean")
@@ -56,7 +57,8 @@ def make_simulator(config: Any) -> Callable[[jax.Array], Batch]:
     """simulate(key) -> one example of config.system."""
     if config.system not in SIMULATORS:
         raise UserError(f"no simulator for config.system = {config.system!r}; expected one of {', '.join(SIMULATORS)}.")
-    return importlib.import_module(SIMULATORS[config.system]).make_simulator(config)
+    module = WHOLE_RANGE if config.sim.get("whole_range", False) else SIMULATORS[config.system]
+    return importlib.import_module(module).make_simulator(config)
 
 
 def from_simulator(simulate: Callable[[jax.Array], Batch], config: Any, mesh: Any, oracle: bool = False) -> Batches:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy import special
 
 from lensjax.core.checkpoint import restore_for_inference
 from lensjax.core.files import write_text
@@ -37,7 +38,8 @@ def evaluate(config: Any, workdir: str | os.PathLike) -> dict[str, Any]:
     for position, name in enumerate(DIRT, start=1):
         scored = score_mocks(mock_config(config, DIRT[name]), scorers, 2 * config.evaluate.num, position)
         cuts = dict.fromkeys(scored, 0.0) | {"network": network_cut}
-        result[name] = {scorer: summary.summarise(scored[scorer], fprs, cuts[scorer]) for scorer in scored}
+        window = tuple(config.data.window)
+        result[name] = {each: summary.summarise(scored[each], fprs, cuts[each], window) for each in scored}
         result[name]["mocks"] = counts(scored["network"])
     write_text(pathlib.Path(workdir) / "evaluation.json", json.dumps(result, indent=1, allow_nan=False))
     figures.draw_all(result, pathlib.Path(workdir))
@@ -67,7 +69,23 @@ def own_metrics(config: Any, network: Scorer) -> dict[str, Any]:
     plain = {name: value if np.isfinite(value) else None for name, value in plain.items()}
     law = {"line_law": config.sim.line_law, "dirt": config.sim.dirt, "threshold": config.evaluate.threshold}
     at_threshold = summary.at_threshold(scored, logit(config.evaluate.threshold))
-    return {**law, "mocks": counts(scored), **plain, "intervals": at_threshold}
+    return {**law, "mocks": counts(scored), **plain, "intervals": at_threshold, "calibration": calibrate(scored)}
+
+
+def calibrate(scored: summary.Scored) -> dict[str, float | None]:
+    """config.search.temperature that fits the logits, and the calibration error without it and with it.
+
+    The one half of the mocks gives the temperature, the other the errors.
+    """
+    logits, label = scored["logit"].astype(np.float64), scored["label"]
+    if not 0 < label[::2].mean() < 1:
+        return {"temperature": None}
+    temperature = metrics.fit_temperature(logits[::2], label[::2])
+    errors = {
+        name: metrics.calibration_error(special.expit(logits[1::2] / divisor), label[1::2])
+        for name, divisor in (("error", 1.0), ("error_at_temperature", temperature))
+    }
+    return {"temperature": temperature, **errors}
 
 
 def counts(scored: summary.Scored) -> dict[str, int]:

@@ -18,7 +18,7 @@ FAINT = 8.0  # matched-filter S/N that parts faint lines from bright ones
 POSITION_PIXELS = 3.0  # a line placed within this is in the right place
 SNR_EDGES = np.arange(4.0, 20.1, 1.0)
 MAP_SNR_EDGES = np.arange(4.0, 20.1, 2.0)
-WAVE_EDGES = np.arange(3800.0, 5000.1, 150.0)
+WAVE_BINS = 8  # of the map
 HISTOGRAM_BINS = 60
 ROC_POINTS = 100
 
@@ -36,19 +36,22 @@ def share(chosen: np.ndarray) -> list[float | None]:
     return fraction(int(chosen.sum()), chosen.size)
 
 
-def summarise(scored: Scored, fprs: tuple[float, ...], cut: float) -> dict[str, Any]:
+def summarise(
+    scored: Scored, fprs: tuple[float, ...], cut: float, window: tuple[float, float] = (3800.0, 5000.0)
+) -> dict[str, Any]:
     """All numbers of one scorer on one set of mocks.
 
     Args:
       scored: see `Scored`.
       fprs: false-positive rates at which completeness is compared.
       cut: the logit at which the scorer calls a line, as it comes.
+      window: of the search, Angstrom: the completeness map divides it.
     """
     return {
         "roc_auc": metrics.roc_auc(scored["logit"], scored["label"]),
         "average_precision": metrics.average_precision(scored["logit"], scored["label"]),
         "at_threshold": at_threshold(scored, cut),
-        "at_fpr": {f"{fpr:g}": at_fpr(scored, fpr) for fpr in fprs},
+        "at_fpr": {f"{fpr:g}": at_fpr(scored, fpr, window) for fpr in fprs},
         "position": position(scored, cut),
         "roc": roc(scored),
         "histogram": histogram(scored, cut),
@@ -67,7 +70,7 @@ def at_threshold(scored: Scored, cut: float) -> dict[str, Any]:
     }
 
 
-def at_fpr(scored: Scored, fpr: float) -> dict[str, Any]:
+def at_fpr(scored: Scored, fpr: float, window: tuple[float, float]) -> dict[str, Any]:
     """Completeness where at most the share `fpr` of the spectra without a line score higher.
 
     A low rate is set by few spectra: `cut_uncertainty` holds the completeness at the cuts that one standard deviation
@@ -87,7 +90,7 @@ def at_fpr(scored: Scored, fpr: float) -> dict[str, Any]:
         "completeness_faint": share(found[truth & (scored["snr"] < FAINT)]),
         "completeness_bright": share(found[truth & (scored["snr"] >= FAINT)]),
         "by_snr": by_snr(scored, cut),
-        "by_snr_wave": by_snr_wave(scored, cut),
+        "by_snr_wave": by_snr_wave(scored, cut, window),
     }
 
 
@@ -101,13 +104,13 @@ def by_snr(scored: Scored, cut: float) -> dict[str, list]:
     return {"edges": SNR_EDGES.tolist()} | {name: listed(values[:, 0]) for name, values in rates.items()}
 
 
-def by_snr_wave(scored: Scored, cut: float) -> dict[str, list]:
+def by_snr_wave(scored: Scored, cut: float, window: tuple[float, float]) -> dict[str, list]:
     """Completeness in cells of the line's true S/N (rows) and wavelength (columns)."""
-    lines = scored["label"] > 0.5
+    lines, wave_edges = scored["label"] > 0.5, np.linspace(*window, WAVE_BINS + 1)
     rates = metrics.completeness_map(
-        scored["logit"][lines] > cut, scored["snr"][lines], scored["true_wave"][lines], MAP_SNR_EDGES, WAVE_EDGES
+        scored["logit"][lines] > cut, scored["snr"][lines], scored["true_wave"][lines], MAP_SNR_EDGES, wave_edges
     )
-    edges = {"snr_edges": MAP_SNR_EDGES.tolist(), "wave_edges": WAVE_EDGES.tolist()}
+    edges = {"snr_edges": MAP_SNR_EDGES.tolist(), "wave_edges": wave_edges.tolist()}
     return edges | {name: listed(values) for name, values in rates.items()}
 
 

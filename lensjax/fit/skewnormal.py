@@ -105,15 +105,22 @@ def starts(data: Data) -> tuple[Scalars, Scalars, jax.Array]:
     cross = s_ty - s_t * (s_y / s_1)
     seen = square > 1e-3 * s_tt  # else no good pixel under the template, or none beside it
     flux = jnp.where(seen, jnp.maximum(cross, 0.0) / jnp.where(seen, square, 1.0), 0.0)
-    gain, red = flux * cross, jnp.asarray(shapes[:, 2] > 0)
-    best = jnp.argmax(gain)
-    mirrored = jnp.argmax(jnp.where(red == red[best], -1.0, gain))
+    gain, half = flux * cross, len(shapes) // 2  # the bank begins with the blue tails
+    blue, red = _largest(gain[:half]), half + _largest(gain[half:])
+    redder = gain[red] > gain[blue]
+    best, mirrored = jnp.where(redder, red, blue), jnp.where(redder, blue, red)
 
     def params(place) -> Scalars:
         mean, log_width, gamma = (jnp.asarray(column)[place] for column in shapes.T)
         return flux[place], (s_y - flux[place] * s_t[place]) / s_1, mean, log_width, gamma
 
     return params(best), params(mirrored), gain[best] - gain[mirrored]
+
+
+def _largest(values: jax.Array) -> jax.Array:
+    """Index of the largest of `values` (K,), the first of equals: two plain reductions, which vectorise; argmax not."""
+    index = jnp.arange(len(values), dtype=jnp.int32)
+    return jnp.min(jnp.where(values >= jnp.max(values), index, len(values) - 1))
 
 
 def start(data: Data) -> Scalars:

@@ -21,6 +21,7 @@ CHUNK = 2000  # examples of one call: their running sums stay in the cache
 SIZES = (64, 500)  # of the calls with less to do
 WORKERS = 2  # threads; XLA leaves the interpreter free
 ROUNDS = (5, 4, 6, 12)  # steps in float32: for all, then for those left, for those left still, ...
+DUEL = 3  # rounds after which a fit and its second start are compared, and one of them goes on
 PRECISE_ROUNDS = (0, 10, 30, 60)  # the same in float64
 CONVERGED, AT_BOUND, UNCONVERGED, NO_DATA = 0, 1, 2, 3
 
@@ -71,14 +72,14 @@ def fill(values: tuple[float, ...], like: jax.Array) -> Scalars:
 
 @functools.cache
 def _first(model: Model, start: Callable[[Data], Scalars], second: Callable | None) -> Callable:
-    """(y, ivar, x, lower, upper) -> params (K, N), damping (N,), converged (N,): the start, and the first round; then,
-    where there is a `second` start, its parameters (K, N) and whether it is wanted (N,).
+    """(y, ivar, x, lower, upper) -> params (K, N), damping, converged, chi2 (N,): the start, and the first round;
+    then, where there is a `second` start, its parameters (K, N) and whether it is wanted (N,).
     """
 
     def one(y, ivar, x, lower, upper):
         data = Data(x, y, ivar)
         fit = levenberg.minimise(model, start(data), tuple(lower), tuple(upper), data, ROUNDS[0])
-        stands = jnp.stack(fit.params), fit.damping, fit.converged
+        stands = jnp.stack(fit.params), fit.damping, fit.converged, fit.normal.chi2
         if second is None:
             return stands
         other, wanted = second(data)
@@ -89,26 +90,26 @@ def _first(model: Model, start: Callable[[Data], Scalars], second: Callable | No
 
 @functools.cache
 def _further(model: Model, inverse: bool) -> Callable:
-    """(params, damping, y, ivar, x, lower, upper, iterations) -> params, damping, converged of one more round; then,
-    where `inverse` is set, chi2 (N,), covariance and information (K, K, N). Compiled once for any number of steps and
-    any bounds.
+    """(params, damping, y, ivar, x, lower, upper, iterations) -> params, damping, converged, chi2 of one more round;
+    then, where `inverse` is set, covariance and information (K, K, N). Compiled once for any number of steps and any
+    bounds.
     """
 
     def one(params, damping, y, ivar, x, lower, upper, iterations):
         data = Data(x, y, ivar)
         fit = levenberg.minimise(model, tuple(params), tuple(lower), tuple(upper), data, iterations, damping)
-        stands = jnp.stack(fit.params), fit.damping, fit.converged
+        stands = jnp.stack(fit.params), fit.damping, fit.converged, fit.normal.chi2
         return (*stands, *_inverse(fit.normal)) if inverse else stands
 
     return jax.jit(jax.vmap(one, in_axes=(-1,) * 4 + (None,) * 4, out_axes=-1))
 
 
-def _inverse(normal: levenberg.Normal) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """chi2 (), covariance (K, K) and its inverse."""
+def _inverse(normal: levenberg.Normal) -> tuple[jax.Array, jax.Array]:
+    """Covariance (K, K) and its inverse."""
     spread = jnp.stack([jnp.stack(row) for row in levenberg.covariance(normal)])
     places = range(len(normal.gradient))
     rows = [[normal.matrix[max(i, j)][min(i, j)] for j in places] for i in places]
-    return normal.chi2, spread, jnp.stack([jnp.stack(row) for row in rows])
+    return spread, jnp.stack([jnp.stack(row) for row in rows])
 
 
 def in_chunks(
@@ -151,25 +152,32 @@ def solve(problem: Problem, y: np.ndarray, ivar: np.ndarray) -> Solution:
     """
     y, ivar = np.ascontiguousarray(y, np.float32), np.ascontiguousarray(ivar, np.float32)
     shared = (problem.x, problem.lower, problem.upper)
-    first = in_chunks(_first(problem.model, problem.start, problem.second), (y, ivar), shared=shared)
-    num, again = len(first[1]), np.flatnonzero(first[4]) if problem.second else np.zeros(0, int)
-    stands = first[:3]
-    if len(again):  # fits of their own, behind the others
-        begin = first[3][:, again], np.full(len(again), levenberg.FIRST_DAMPING, np.float32), np.zeros(len(again), bool)
-        stands = [np.concatenate(pair, axis=-1) for pair in zip(stands, begin, strict=True)]
-        y, ivar = (np.concatenate([a, a[:, again]], axis=-1) for a in (y, ivar))
+    stands = in_chunks(_first(problem.model, problem.start, problem.second), (y, ivar), shared=shared)
     walk, precise = _further(problem.model, inverse=False), _further(problem.model, inverse=True)
-    for iterations in ROUNDS[1:]:
+    if problem.second:
+        *stands, second, wanted = stands
+        stands = _duel(stands, second, np.flatnonzero(wanted), walk, y, ivar, shared)
+    for iterations in ROUNDS[DUEL if problem.second else 1 :]:
         _go_on(stands, walk, y, ivar, False, (*shared, iterations))
     stands = in_chunks(precise, (stands[0], stands[1], y, ivar), double=True, shared=(*shared, PRECISE_ROUNDS[0]))
     for iterations in PRECISE_ROUNDS[1:]:
         _go_on(stands, precise, y, ivar, True, (*shared, iterations))
-    best = np.arange(num)
-    better = stands[3][num:] < stands[3][again]
-    best[again[better]] = num + np.flatnonzero(better)
-    params, _, done, chi2, spread, information = (a[..., best] for a in stands)
-    dof = (ivar[:, :num] > 0).sum(0) - len(params)
+    params, _, done, chi2, spread, information = stands
+    dof = (ivar > 0).sum(0) - len(params)
     return Solution(params, spread, information, chi2, dof, _status(problem, params, done, spread, dof))
+
+
+def _duel(stands: list, second: np.ndarray, again: np.ndarray, walk: Callable, y, ivar, shared: tuple) -> list:
+    """The fits after DUEL rounds: where `second` (K, N) was tried, at the places `again`, the better of the two."""
+    fresh = np.full(len(again), levenberg.FIRST_DAMPING), np.zeros(len(again), bool), np.full(len(again), np.inf)
+    both = [np.concatenate(pair, axis=-1) for pair in zip(stands, (second[:, again], *fresh), strict=True)]
+    y, ivar = (np.concatenate([a, a[:, again]], axis=-1) for a in (y, ivar))
+    for iterations in ROUNDS[1:DUEL]:
+        _go_on(both, walk, y, ivar, False, (*shared, iterations))
+    num = stands[0].shape[-1]
+    best, better = np.arange(num), both[3][num:] < both[3][again]
+    best[again[better]] = num + np.flatnonzero(better)
+    return [a[..., best] for a in both]
 
 
 def _go_on(

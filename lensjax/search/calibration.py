@@ -85,13 +85,15 @@ def posterior(score: np.ndarray, config: Any) -> np.ndarray:
     one; NaN for a scorer that is no network.
 
     The focal loss is least not at the probability but at a score q whose odds are L'(1 - q) / L'(q), L(q) = -(1 -
-    q)^gamma log q (Charoenphakdee et al. 2021, theorem 11). These are of spectra of which config.sim.line_fraction have
-    a line, and turn into the survey's by the ratio of the two odds.
+    q)^gamma log q (Charoenphakdee et al. 2021, theorem 11); a score at config.search.temperature is a probability
+    already. These are of spectra of which config.sim.line_fraction have a line, and turn into the survey's by the ratio
+    of the two odds.
     """
     x = logit(score)
     if config.search.scorer != "network":
         return np.full(len(x), np.nan)
-    odds = np.log(_slope(-x, config.loss.gamma)) - np.log(_slope(x, config.loss.gamma))
+    focal = not config.search.temperature
+    odds = np.log(_slope(-x, config.loss.gamma)) - np.log(_slope(x, config.loss.gamma)) if focal else x
     shift = special.logit(config.inject.line_rate) - special.logit(config.sim.line_fraction)
     return special.expit(odds + shift)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
@@ -79,8 +80,17 @@ def restore(config: Any, workdir: str | pathlib.Path) -> tuple[config_dict.Confi
     return merged.lock(), params, model_state
 
 
-def network(config: Any, workdir: str | pathlib.Path, task: Task | None = None) -> Scorer:
-    """The trained network of the workdir, or the released one."""
+class Member(NamedTuple):
+    """One network of an ensemble: config, prediction (params, model_state, batch) -> dict, and its arrays."""
+
+    config: Any
+    predict: Callable
+    params: Any
+    model_state: Any
+
+
+def load_member(config: Any, workdir: str | pathlib.Path, task: Task | None = None) -> Member:
+    """The network of `workdir`, or of released weights; UserError for arrays that do not fit its config."""
     config, params, model_state = restore(config, workdir)
     if task is None:
         from lensjax.tasks import make_task
@@ -88,8 +98,52 @@ def network(config: Any, workdir: str | pathlib.Path, task: Task | None = None) 
         task = make_task(config)
         expected = jax.eval_shape(task.init, jax.random.key(0))[:2]
         checkpoint.check_same((params, model_state), expected, str(workdir))
+    return Member(config, task.predict, params, model_state)
+
+
+def network(config: Any, workdir: str | pathlib.Path, task: Task | None = None) -> Scorer:
+    """The trained network of the workdir, or the released one, alone or averaged with those of config.search.ensemble.
+
+    UserError for a member that is not there, or of another window.
+    """
+    for path in config.search.ensemble:
+        if not pathlib.Path(path).is_dir():
+            raise UserError(f"config.search.ensemble names {path!r}, which is no folder: give workdirs of trainings.")
+    members = [load_member(config, path, task) for path in (workdir, *config.search.ensemble)]
+    window = tuple(members[0].config.data.window)
+    for path, member in zip(config.search.ensemble, members[1:], strict=True):
+        if tuple(member.config.data.window) != window:
+            raise UserError(
+                f"{path} was trained on {tuple(member.config.data.window)} Angstrom, the first network on {window}: an "
+                "ensemble needs one window."
+            )
+    params, model_state = ([getattr(m, name) for m in members] for name in ("params", "model_state"))
     identity = checkpoint.digest({"params": params, "model_state": model_state})
-    return _compiled(config, task.predict, params, model_state, identity, MESSAGES)
+    if config.search.temperature:
+        identity = f"{identity} at temperature {config.search.temperature:g}"
+    predict = combine([m.predict for m in members], config.search.temperature)
+    return _compiled(members[0].config, predict, params, model_state, identity, MESSAGES)
+
+
+def combine(predicts: list[Callable], temperature: float) -> Callable:
+    """(list of params, list of model_state, batch) -> the prediction of several networks as one.
+
+    The logit is the mean of theirs (Lakshminarayanan et al. 2017, with the geometric mean of the odds), over
+    `temperature` unless that is 0 (Guo et al. 2017); everything else is that of the member whose logit is highest.
+    """
+
+    def predict(params: list, model_state: list, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        outs = [each(p, s, batch) for each, p, s in zip(predicts, params, model_state, strict=True)]
+        logits = jnp.stack([out["logit"] for out in outs])
+        surest = jnp.argmax(logits, axis=0)[None]
+        shared = set(outs[0]).intersection(*outs)
+        of_surest = {
+            name: jnp.take_along_axis(jnp.stack([out[name] for out in outs]), surest, axis=0)[0] for name in shared
+        }
+        logit = logits.mean(0) / (temperature or 1.0)
+        return {**of_surest, "logit": logit, "score": jax.nn.sigmoid(logit)}
+
+    return predict
 
 
 def traditional(config: Any, practical: bool) -> Scorer:

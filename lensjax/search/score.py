@@ -20,6 +20,7 @@ import numpy as np
 import lensjax
 from lensjax.core.errors import UserError
 from lensjax.core.journal import Progress
+from lensjax.physics import lines
 from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.shards import COLUMNS, Position, Shards, summarise
@@ -196,7 +197,9 @@ def _columns(block: Block, selected: np.ndarray, out: dict, messages: dict[int, 
     num, good = len(selected), block.has_data
     out = {name: np.asarray(x)[:num] for name, x in jax.device_get(out).items()}
     out.setdefault("kind", np.full(num, np.nan))
-    scores = {name: np.where(good, out[name], np.nan).astype(np.float32) for name in ("score", "wave", "snr", "kind")}
+    out.setdefault("z_source", out["wave"] / lines.LYA - 1)
+    numbers = ("score", "wave", "snr", "kind", "z_source")
+    scores = {name: np.where(good, out[name], np.nan).astype(np.float32) for name in numbers}
     status = block.table["status"]
     if "status" in out:
         said = np.array([messages[int(code)] for code in out["status"]])

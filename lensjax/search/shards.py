@@ -39,6 +39,11 @@ COLUMNS = {
     "wave": (pa.float32(), "Angstrom", "vacuum wavelength of the best line; NaN if not scored"),
     "snr": (pa.float32(), "", "signal-to-noise of that line; NaN if not scored"),
     "kind": (pa.float32(), "", "chance of the first of two kinds, config.model.kinds; NaN where none are told apart"),
+    "z_source": (
+        pa.float32(),
+        "",
+        "redshift of the source if the line is what kind says; Lyman-alpha where kind is NaN",
+    ),
     "status": (pa.string(), "", "ok, or why the object is not selected or has no score"),
     "cut": (
         pa.string(),

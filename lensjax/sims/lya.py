@@ -14,7 +14,7 @@ line_profile
                   mirrored.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -115,9 +115,12 @@ def _observe(keys, instrument, continuum, z, dirt, correlation, setting=DIRT) ->
     return {"flux": flux, "ivar": ivar, "continuum": continuum, "sigma": sigma, "artefact": artefact}
 
 
-def lens_mask(wave: jax.Array, z: jax.Array) -> jax.Array:
-    """True (P,) within 10 pixels of [NeV] 3347, 3427, [OII] 3727, [NeIII] 3869 at the lens redshift (section 3.3)."""
-    rest = jnp.asarray(lines.LENS_LINES, jnp.float32)
+def lens_mask(wave: jax.Array, z: jax.Array, rest_lines: Sequence[float] = lines.LENS_LINES) -> jax.Array:
+    """True (P,) within 10 pixels of lines of the lens at its redshift, by default those of section 3.3.
+
+    wave: (P,) Angstrom. rest_lines: Angstrom, by default [NeV] 3347, 3427, [OII] 3727, [NeIII] 3869.
+    """
+    rest = jnp.asarray(rest_lines, jnp.float32)
     distance = jnp.abs(jnp.log(wave[:, None] / (rest * (1 + z))[None, :])) / np.float32(np.log(10) * grid.STEP)
     return (distance <= MASK_HALF_WIDTH).any(1)
 

@@ -67,9 +67,9 @@ COMPANIONS = ("hbeta", "oiii_4960", "oiii", "halpha")
 def make_plate_simulator(config: Any) -> Callable[[jax.Array], dict[str, jax.Array]]:
     """One-fiber simulator of `config.mock` on `config.mock.window`; continua and line shapes are of `config.sim`.
 
-    Returns simulate(key) -> flux, ivar, wdisp (P,), continuum, sigma (P,), z, and the truth of sims/lya.py, with kind
-    the place in KINDS, label 1 for Lyman-alpha alone, and snr_NAME of COMPANIONS, the true signal-to-noise of the other
-    lines of [OII] emitters. Lines lie within config.data.window.
+    Returns simulate(key) -> flux, ivar, wdisp (P,), z, and the truth of sims/lya.py, with kind the place in KINDS,
+    label 1 for Lyman-alpha alone, and snr_NAME of COMPANIONS, the true signal-to-noise of the other lines of [OII]
+    emitters. Lines lie within config.data.window.
 
     Raises UserError for a window that the continua do not fill, or an unknown line law.
     """
@@ -149,7 +149,7 @@ def draw_line(key, config, instrument, galaxy, z, kind, inside) -> dict[str, jax
     inside: (P,) bool, where lines may be; the rest as in `lya.draw_line`.
     """
     u, v = jnp.split(jax.random.uniform(key, (14,), minval=1e-6), [7])
-    usable = (galaxy["ivar"] > 0) & ~lya.lens_mask(instrument.wave, z) & inside
+    usable = (galaxy["ivar"] > 0) & ~lya.lens_mask(instrument.wave, z, config.data.masked_lines) & inside
     pixel = lya._line_pixel(u[0:2], usable)
     nearest, wave = pixel.astype(jnp.int32), instrument.wave[0] * jnp.exp(pixel * _LN_STEP)
     omega_kms, alpha = lya._line_shape(u[2:5], config.sim, wave * _LN_STEP)
@@ -173,7 +173,7 @@ def draw_line(key, config, instrument, galaxy, z, kind, inside) -> dict[str, jax
     truth = {name: jnp.where(present, value, 0.0) for name, value in truth.items()}
     truth |= {f"snr_{name}": jnp.where(oii, others[i], 0.0) for i, name in enumerate(COMPANIONS)}
     model = jnp.where(present, flux, 0.0) * jnp.where(oii, emitter.sum(0), single)
-    return {"model": model, "label": (kind == 1).astype(jnp.float32), "kind": kind, **truth}
+    return {"model": model, "profile": profile, "label": (kind == 1).astype(jnp.float32), "kind": kind, **truth}
 
 
 _LN_STEP = np.float32(np.log(10) * grid.STEP)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from lensjax.core.errors import UserError
 from lensjax.core.task import State, Task
 from lensjax.models import init_variables, make_model
-from lensjax.physics import grid
+from lensjax.physics import grid, lines
 from lensjax.tasks import losses
 
 OBSERVED = ("flux", "ivar", "wdisp", "z")  # all that a survey gives; nothing of a mock's truth reaches the network
@@ -65,12 +65,15 @@ def make_task(config: Any, features: tuple[Features, Any] | None = None) -> Task
         out = module.apply({"params": params, **moving}, x, snr, mask)
         guide = out.get("pixel_logit", jnp.where(mask, snr, -jnp.inf))
         best, position = jax.vmap(locate)(guide)
+        wave = jnp.asarray(10.0 ** loglam[0], jnp.float32) * 10.0 ** (position * grid.STEP)
         kind = {"kind": jax.nn.sigmoid(out["kind_logit"])} if kinds else {}
+        rest = jnp.where(kind["kind"] > 0.5, lines.LYA, lines.OII) if kinds == "oii" else lines.LYA
         return {
             **kind,
             "logit": out["logit"],
             "score": jax.nn.sigmoid(out["logit"]),
-            "wave": jnp.asarray(10.0 ** loglam[0], jnp.float32) * 10.0 ** (position * grid.STEP),
+            "wave": wave,
+            "z_source": wave / rest - 1,
             "snr": jnp.take_along_axis(snr, best[:, None], axis=1)[:, 0],
         }
 

@@ -17,8 +17,8 @@ from lensjax.fit import robust, templates
 from lensjax.physics import filters, grid, lines
 from lensjax.sims import continua
 from lensjax.sims.lya import lens_mask
+from lensjax.tasks import companions
 
-NUM_TEMPLATES = 6  # mean galaxy and the five first axes of the scatter about it
 # Prior of the continuum fit, per unit of the galaxy's mean flux: three times the scatter of passive galaxies, and a
 # calibration good to 5 %. A template or polynomial that is free takes its share of every line: four of the one and
 # three of the other cost 1.5 % of the S/N of all lines.
@@ -40,6 +40,7 @@ CHANNELS = {
     "mask": 1,  # 1 where the pixel is good and off the lens galaxy's lines
     "continuum": 1,  # log of the galaxy's S/N per pixel: where templates can fail visibly
     "scale": 1,  # log of the factor by which the errors were rescaled
+    "companions": len(companions.REST) + 1,  # S/N where Hbeta, [OIII], Halpha are if the pixel is [OII]; their odds
     "veto": 1,  # 1 at rest wavelengths that templates miss and at sky lines
 }
 
@@ -62,15 +63,22 @@ def make_features(config: Any) -> tuple[Features, dict[str, jax.Array]]:
     library = continua.read_library(config.sim.continuum)
     constants = {
         "loglam0": jnp.float32(library.loglam0),
-        "templates": jnp.asarray(continua.principal(library, NUM_TEMPLATES), jnp.float32),
+        "templates": jnp.asarray(make_templates(config, library), jnp.float32),
     }
     loglam = grid.window(*config.data.window)
     names = tuple(config.model.channels)
+    masked = tuple(config.data.get("masked_lines", lines.LENS_LINES))
 
     def features(example: dict[str, jax.Array], constants: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        return _features(example, constants, loglam, names)
+        return _features(example, constants, loglam, names, masked)
 
     return features, constants
+
+
+def make_templates(config: Any, library: continua.Library) -> np.ndarray:
+    """Mean galaxy and the first axes of the scatter about it, as seen through the window: (K, M), rest frame."""
+    (low, high), (nearest, farthest) = config.data.window, config.sim.redshift
+    return continua.principal(library, config.model.get("templates", 6), (low / (1 + farthest), high / (1 + nearest)))
 
 
 def num_channels(config: Any) -> int:
@@ -78,9 +86,9 @@ def num_channels(config: Any) -> int:
     return sum(CHANNELS[name] for name in config.model.channels)
 
 
-def _features(example, constants, loglam, names) -> dict[str, jax.Array]:
+def _features(example, constants, loglam, names, masked) -> dict[str, jax.Array]:
     wave = jnp.asarray(grid.wave(loglam), jnp.float32)
-    mask = (example["ivar"] > 0) & ~lens_mask(wave, example["z"])
+    mask = (example["ivar"] > 0) & ~lens_mask(wave, example["z"], masked)
     ivar = jnp.where(mask, example["ivar"], 0.0)
     model = fit_continuum(example, ivar, constants, loglam)
     pull = (example["flux"] - model) * jnp.sqrt(ivar)
@@ -96,8 +104,13 @@ def _features(example, constants, loglam, names) -> dict[str, jax.Array]:
         "scale": jnp.full((1, len(loglam)), 1.0) * jnp.log(scale),
         "veto": _veto(example["z"], loglam)[None],
     }
+    line = marginal_snr(snr)
+    if "companions" in names:
+        others, odds = companions.beside(snr[companions.FILTER], mask)
+        channels["companions"] = jnp.concatenate([jnp.clip(others, -CLIP, CLIP), odds[None]])
+        line = companions.joint_snr(line, odds)
     x = jnp.concatenate([channels[name] for name in names]).T
-    return {"x": x, "snr": jnp.where(mask, marginal_snr(snr), 0.0), "mask": mask}
+    return {"x": x, "snr": jnp.where(mask, line, 0.0), "mask": mask}
 
 
 def fit_continuum(example, ivar: jax.Array, constants: dict[str, jax.Array], loglam: np.ndarray) -> jax.Array:
@@ -110,7 +123,7 @@ def fit_continuum(example, ivar: jax.Array, constants: dict[str, jax.Array], log
     mean = design[0]
     brightness = jnp.sum(ivar * mean * example["flux"]) / jnp.maximum(jnp.sum(ivar * mean**2), 1e-6)
     brightness = jnp.maximum(brightness, FAINTEST)
-    kinds = (1, NUM_TEMPLATES - 1, templates.NUM_POLYNOMIALS)
+    kinds = (1, len(constants["templates"]) - 1, templates.NUM_POLYNOMIALS)
     relative = np.repeat([np.inf, TEMPLATE_WIDTH, POLYNOMIAL_WIDTH], kinds).astype(np.float32)
     floor = np.repeat([0.0, 0.0, POLYNOMIAL_FLOOR], kinds).astype(np.float32)
     return templates.fit_templates(example["flux"], ivar, design, brightness * relative + floor)[0]
@@ -143,5 +156,5 @@ def _veto(z: jax.Array, loglam: np.ndarray) -> jax.Array:
     """1 within 5 pixels of the empirical rest lines at `z` and of the airglow lines, else 0; (P,)."""
     pixel = jnp.arange(len(loglam), dtype=jnp.float32)[:, None]
     rest = grid.pixel(np.array(lines.EMPIRICAL_REST), loglam).astype(np.float32) + jnp.log10(1 + z) / grid.STEP
-    sky = grid.pixel(np.array([*lines.SKY_LINES, *lines.AIRGLOW]), loglam).astype(np.float32)
+    sky = grid.pixel(np.array([*lines.SKY_LINES, *lines.AIRGLOW, *lines.NIGHT_SKY]), loglam).astype(np.float32)
     return (jnp.abs(pixel - jnp.concatenate([rest, sky])[None, :]) <= 5).any(1).astype(jnp.float32)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 
 class Curve(NamedTuple):
@@ -52,6 +52,26 @@ def focal_loss(score: np.ndarray, label: np.ndarray, gamma: float = 2.0) -> floa
     score, label = _checked(score, label)
     right = np.clip(np.where(label, score, 1.0 - score), 1e-7, 1.0 - 1e-7)
     return float(np.mean(-((1.0 - right) ** gamma) * np.log(right)))
+
+
+def calibration_error(score: np.ndarray, label: np.ndarray, bins: int = 15) -> float:
+    """Mean distance between score and share of lines, over `bins` bins of equally many (Guo et al. 2017, eq. 3)."""
+    score, label = _checked(score, label)
+    order = np.argsort(score, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return float(sum(len(p) * abs(score[p].mean() - label[p].mean()) for p in parts) / len(score))
+
+
+def fit_temperature(logit: np.ndarray, label: np.ndarray) -> float:
+    """The number to divide logits (N,) by so that they are probabilities of label (N,): least cross-entropy."""
+    logit, label = np.asarray(logit, np.float64), np.asarray(label) > 0.5
+
+    def entropy(log_temperature: float) -> float:
+        x = np.where(label, logit, -logit) / np.exp(log_temperature)
+        return float(np.mean(np.logaddexp(0.0, -x)))
+
+    best: Any = optimize.minimize_scalar(entropy, bounds=(-4, 4), method="bounded")
+    return float(np.exp(best.x))
 
 
 def roc_curve(score: np.ndarray, label: np.ndarray) -> Curve:

@@ -201,6 +201,9 @@ def test_the_posterior_undoes_the_focal_loss_and_the_rate_in_training(gamma):
     ratio = truth / (1 - truth) * 0.7 / 0.3
     np.testing.assert_allclose(calibration.posterior(score, config), ratio / (ratio + 99), rtol=1e-3)
     assert np.isfinite(calibration.posterior(np.float32([0, 1]), config)).all()
+    config.search.temperature = 0.6  # the score is a probability as it is
+    odds = score / (1 - score) * (0.01 / 0.99) / (0.3 / 0.7)
+    np.testing.assert_allclose(calibration.posterior(score, config), odds / (1 + odds), rtol=1e-3)
     config.search.scorer = "practical_filter"
     assert np.isnan(calibration.posterior(score, config)).all()
 

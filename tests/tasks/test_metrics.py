@@ -95,3 +95,18 @@ def test_rates_without_objects_are_nan():
 def test_nan_scores_are_refused():
     with pytest.raises(ValueError, match="1 of 2 scores are NaN"):
         metrics.roc_auc(np.array([np.nan, 0.1]), np.array([0, 1]))
+
+
+def test_temperature_undoes_a_stretch_of_the_logits():
+    rng = np.random.default_rng(5)
+    true = rng.normal(0, 2, 40_000)
+    label = (rng.random(40_000) < 1 / (1 + np.exp(-true))).astype(float)
+    assert metrics.fit_temperature(3 * true, label) == pytest.approx(3, rel=0.05)
+
+
+def test_calibration_error_of_known_scores():
+    label = np.array([0, 0, 0, 1] * 100)
+    assert metrics.calibration_error(np.full(400, 0.25), label, bins=1) == pytest.approx(0)
+    assert metrics.calibration_error(np.full(400, 0.75), label, bins=1) == pytest.approx(0.5)
+    two = np.r_[np.full(200, 0.1), np.full(200, 0.9)]
+    assert metrics.calibration_error(two, np.r_[np.zeros(200), np.ones(200)], bins=2) == pytest.approx(0.1)

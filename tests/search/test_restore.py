@@ -1,0 +1,64 @@
+"""Ensembles and temperatures: several networks as one scorer."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import lya
+from lensjax.core.errors import UserError
+from lensjax.search import restore
+
+
+def member(params, model_state, batch):
+    """A network that says its parameter, and looks at one wavelength."""
+    logit = params["logit"] * jnp.ones_like(batch["z"])
+    return {"logit": logit, "score": logit, "wave": model_state["wave"] + 0 * batch["z"], params["name"]: logit}
+
+
+def as_member(logit, wave, window=(3800.0, 5000.0)):
+    config = lya.get_config()
+    config.data.window = window
+
+    def predict(params, model_state, batch):
+        return member({**params, "name": f"own_{logit}"}, model_state, batch)
+
+    return restore.Member(config, predict, {"logit": jnp.float32(logit)}, {"wave": jnp.float32(wave)})
+
+
+def load(monkeypatch, *members):
+    """make `network` find these members, in order."""
+    stack = list(members)
+    monkeypatch.setattr(restore, "load_member", lambda config, workdir, task=None: stack.pop(0))
+
+
+def test_logits_are_averaged_and_the_surest_says_where(monkeypatch, tmp_path):
+    load(monkeypatch, as_member(1.0, 4000.0), as_member(4.0, 4500.0))
+    config = lya.get_config()
+    config.search.update({"ensemble": (str(tmp_path),), "temperature": 0.5})
+    scorer = restore.network(config, tmp_path)
+    out = scorer.predict({"z": np.zeros(4, np.float32)})
+    np.testing.assert_allclose(out["logit"], 2.5 / 0.5)
+    np.testing.assert_allclose(out["score"], 1 / (1 + np.exp(-5.0)), rtol=1e-6)
+    np.testing.assert_allclose(out["wave"], 4500.0)
+    assert set(out) == {"logit", "score", "wave"}  # what not all of them say is no answer of the ensemble
+
+
+def test_one_network_without_temperature_is_itself_and_a_temperature_is_another_scorer(monkeypatch, tmp_path):
+    config, scorers = lya.get_config(), []
+    for temperature in (0.0, 0.7):
+        load(monkeypatch, as_member(2.0, 4000.0))
+        config.search.temperature = temperature
+        scorers.append(restore.network(config, tmp_path))
+    np.testing.assert_allclose(scorers[0].predict({"z": np.zeros(4, np.float32)})["logit"], 2.0)
+    assert scorers[0].identity != scorers[1].identity
+
+
+def test_members_that_are_not_there_or_look_elsewhere_are_one_sentence(monkeypatch, tmp_path):
+    config = lya.get_config()
+    config.search.ensemble = (str(tmp_path / "nowhere"),)
+    with pytest.raises(UserError, match="no folder: give workdirs"):
+        restore.network(config, tmp_path)
+    load(monkeypatch, as_member(1.0, 4000.0), as_member(1.0, 4000.0, window=(3600.0, 9800.0)))
+    config.search.ensemble = (str(tmp_path),)
+    with pytest.raises(UserError, match="an ensemble needs one window"):
+        restore.network(config, tmp_path)
