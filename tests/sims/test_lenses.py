@@ -140,6 +140,35 @@ def test_the_centre_is_that_of_the_image(size):
         np.testing.assert_allclose(image, image[::-1, ::-1], atol=2e-4 * image.max())
 
 
+def look_alike(kind):
+    """Its shape, round its own centre, and the light of that on a grid of 0.1 arcsec."""
+    _, shape, _ = jax.jit(lambda: galaxies.draw_lookalike(jax.random.key(5), config().sim, kind))()
+    shape = shape._replace(x=number(0), y=number(0), phi=number(0), clumps=number(0))
+    axis = np.arange(-60, 61).astype(np.float32) / 10
+    return shape, np.asarray(render.shape_map(shape, axis[None, :], axis[:, None])), axis
+
+
+def test_a_ring_is_hollow_an_edge_on_disc_thin_a_tail_bent_and_arms_turn():
+    shape, light, axis = look_alike(galaxies.RING)
+    on_ring = np.interp(float(shape.ring / jnp.sqrt(shape.q)), axis, light[60])
+    assert on_ring == pytest.approx(light.max(), rel=0.01) and light[60, 60] < 0.02 * light.max()
+
+    shape, light, axis = look_alike(galaxies.EDGE)
+    spread = [np.sqrt((light.sum(i) * axis**2).sum() / light.sum()) for i in (0, 1)]
+    assert spread[1] < 0.35 * spread[0]
+
+    shape, light, axis = look_alike(galaxies.MERGER)
+    ridge = axis[light.argmax(0)]
+    np.testing.assert_allclose(ridge[40:81], float(shape.bend) * axis[40:81] ** 2, atol=0.06)
+
+    shape, light, axis = look_alike(galaxies.SPIRAL)
+    np.testing.assert_allclose(light, light[::-1, ::-1], rtol=2e-3)
+    turn = 2 * np.pi * np.arange(64) / 64
+    u, v = np.cos(turn) / np.sqrt(shape.q), np.sin(turn) * np.sqrt(shape.q)
+    circle = np.asarray(render.shape_map(shape, u.astype(np.float32), v.astype(np.float32)))
+    assert circle.max() > 1.5 * circle.min() and np.argmax(np.abs(np.fft.rfft(circle))[1:]) + 1 == float(shape.number)
+
+
 def test_stamps_hold_the_flux_of_their_galaxies():
     canvas = canvases.make_canvas(96, 2, 6)
     one = [jnp.array([value]) for value in (2.0, -3.0, 0.5, 1.0, 0.2, 0.1)]
