@@ -127,13 +127,10 @@ def probe() -> config_dict.ConfigDict:
 
 
 def demo(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-    """A ResNet18 of width 16 (128 features) on 12,288 mocks of 124 pixels, built once.
-
-    In a few hundred steps the encoder changes quickly: the key encoder must follow, and old keys mean little.
-    """
+    """A ResNet18 of width 16 (128 features) on 12,288 mocks of 124 pixels, built once."""
     config.data.update(dict(source="tfds", num_train=12_288, num_test=2_048, size=124))
     config.model.update(dict(name="resnet18", width=16, chunk=32))
-    config.moco.update(dict(queue=2_048, momentum=0.95, bn_groups=4))
+    config.moco.update(dict(queue=2_048, momentum=0.99, bn_groups=4))
     config.moco.projector.update(dict(hidden=256, size=64))
     config.train.update(dict(steps=600, batch_size=128, log_every=20, eval_every=200, checkpoint_every=100))
     config.optim.update(dict(name="adamw", learning_rate=1e-3, warmup_steps=20))

@@ -62,7 +62,7 @@ def make_task(config: Any, encoder: Any = None) -> Task:
         positive = unshuffle(shuffle_key, project(key_params, state.model_state, shuffled)[1])
         positive = jax.lax.stop_gradient(positive)
         queue = state.extra["queue"]
-        value, accuracy = info_nce(query, positive, queue, moco.temperature)
+        value, accuracy = info_nce(query, positive, queue, moco.temperature, state.step * len(query))
         extra = {"key_params": key_params, "queue": enqueue(queue, positive, state.step)}
         return value, (model_state, extra, {"accuracy": accuracy, **spread(features, query, positive)})
 
@@ -125,14 +125,16 @@ def follow(params: Any, key_params: Any, momentum: float) -> Any:
 
 
 def info_nce(
-    query: jax.Array, positive: jax.Array, queue: jax.Array, temperature: float
+    query: jax.Array, positive: jax.Array, queue: jax.Array, temperature: float, filled: jax.Array | int
 ) -> tuple[jax.Array, jax.Array]:
     """(mean loss, accuracy) of finding the positive among the queue (He et al. 2020, eq. 1).
 
-    query, positive (N, P) and queue (K, P) have unit rows. The loss is log(K + 1) where nothing tells them apart.
+    query, positive (N, P) and queue (K, P) have unit rows. Only the first `filled` rows of the queue are compared: what
+    it starts with is told from any view by moving all of them together, which is how encoders collapse in the first
+    steps. The loss is log(K + 1) where nothing tells the positive from K others.
     """
     same = jnp.sum(query * positive, axis=1, keepdims=True)
-    others = query @ queue.T
+    others = jnp.where(jnp.arange(len(queue))[None] < filled, query @ queue.T, -jnp.inf)
     logits = jnp.concatenate([same, others], axis=1) / temperature
     labels = jnp.zeros(len(query), jnp.int32)
     value = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels).mean()

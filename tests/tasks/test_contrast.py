@@ -48,7 +48,7 @@ def test_the_loss_starts_near_log_of_the_queue():
     """Random directions in many dimensions: nothing tells the positive apart."""
     query, positive = (contrast.unit(jax.random.normal(jax.random.key(i), (64, 512))) for i in (1, 2))
     queue = contrast.unit(jax.random.normal(jax.random.key(3), (4096, 512)))
-    loss, accuracy = contrast.info_nce(query, positive, queue, 0.2)
+    loss, accuracy = contrast.info_nce(query, positive, queue, 0.2, len(queue))
     assert loss == pytest.approx(np.log(4097), abs=0.1)
     assert accuracy < 0.1
 
@@ -57,10 +57,18 @@ def test_info_nce_is_the_plain_formula():
     rng = np.random.default_rng(0)
     q, k, queue = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (rng.normal(size=(n, 5)) for n in (4, 4, 9)))
     same, others = np.exp((q * k).sum(1) / 0.2), np.exp(q @ queue.T / 0.2).sum(1)
-    loss, accuracy = contrast.info_nce(*(jnp.asarray(x, jnp.float32) for x in (q, k, queue)), 0.2)
+    loss, accuracy = contrast.info_nce(*(jnp.asarray(x, jnp.float32) for x in (q, k, queue)), 0.2, 9)
     assert loss == pytest.approx(-np.log(same / (same + others)).mean(), rel=1e-5)
     assert accuracy == np.mean((q * k).sum(1) > (q @ queue.T).max(1))
-    assert contrast.info_nce(q, q, queue, 0.2)[1] == 1
+    assert contrast.info_nce(q, q, queue, 0.2, 9)[1] == 1
+
+
+def test_rows_that_no_key_has_filled_do_not_count():
+    q, queue = (contrast.unit(jax.random.normal(jax.random.key(i), (n, 5))) for i, n in ((1, 4), (2, 9)))
+    few = contrast.info_nce(q, q, queue[:3], 0.2, 3)
+    np.testing.assert_allclose(contrast.info_nce(q, q, queue, 0.2, 3), few, rtol=1e-6)
+    loss, gradient = jax.value_and_grad(lambda x: contrast.info_nce(x, q, queue, 0.2, 0)[0])(q)
+    assert loss == pytest.approx(0, abs=1e-6) and np.isfinite(gradient).all()
 
 
 def test_the_queue_is_first_in_first_out_and_holds_unit_keys():
@@ -88,6 +96,7 @@ def test_the_key_encoder_is_the_moving_average_of_the_query_encoders():
 
 def test_no_gradient_reaches_the_keys():
     config, _, _, state, _ = case()
+    state = state.replace(step=jnp.int32(4))  # the queue is full
 
     def with_momentum(momentum):
         changed = config.copy_and_resolve_references()
@@ -148,7 +157,7 @@ def _losses(devices, steps=3):
 def test_devices_do_not_change_the_losses():
     one = _losses(1)
     for devices in (2, 4):
-        np.testing.assert_allclose(_losses(devices), one, rtol=2e-5)
+        np.testing.assert_allclose(_losses(devices), one, rtol=2e-5, atol=1e-6)
 
 
 def test_predict_gives_the_query_encoders_features_of_the_centre():
