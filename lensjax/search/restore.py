@@ -49,17 +49,26 @@ def make_scorer(config: Any, workdir: str | pathlib.Path, task: Task | None = No
 
 
 def find_weights(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
-    """The workdir where it has checkpoints, else the folder of the released weights; UserError where neither is."""
-    released = RELEASED / config.system
-    folder = pathlib.Path(workdir) / "checkpoints"
-    if folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir()):
-        return pathlib.Path(workdir)
-    if (released / checkpoint.WEIGHTS_NAME).is_file():
-        return released
+    """The workdir where it has checkpoints or weights, else the released ones; UserError where there are none.
+
+    Released are those of the config's variant where it has its own, weights/SYSTEM_VARIANT, or of the system.
+    """
+    own = RELEASED / f"{config.system}_{config.variant}"
+    released = own if own.is_dir() else RELEASED / config.system
+    for folder in (pathlib.Path(workdir), released):
+        if has_weights(folder):
+            return folder
     raise UserError(
         f"no checkpoint in {workdir} and no released weights in {released}: train first (--mode=train with the same "
         "--workdir), or search with --config.search.scorer=matched_filter."
     )
+
+
+def has_weights(folder: pathlib.Path) -> bool:
+    """Whether `folder` holds a checkpoint, or weights as mode release writes them."""
+    checkpoints = folder / "checkpoints"
+    trained = checkpoints.is_dir() and any(p.name.isdigit() for p in checkpoints.iterdir())
+    return trained or (folder / checkpoint.WEIGHTS_NAME).is_file()
 
 
 def restore(config: Any, workdir: str | pathlib.Path) -> tuple[config_dict.ConfigDict, Any, Any]:
@@ -107,8 +116,11 @@ def network(config: Any, workdir: str | pathlib.Path, task: Task | None = None) 
     UserError for a member that is not there, or of another window.
     """
     for path in config.search.ensemble:
-        if not pathlib.Path(path).is_dir():
-            raise UserError(f"config.search.ensemble names {path!r}, which is no folder: give workdirs of trainings.")
+        if not has_weights(pathlib.Path(path)):
+            raise UserError(
+                f"config.search.ensemble names {path!r}, where no checkpoint and no {checkpoint.WEIGHTS_NAME} is: give "
+                "workdirs of trainings, or folders of released weights."
+            )
     members = [load_member(config, path, task) for path in (workdir, *config.search.ensemble)]
     window = tuple(members[0].config.data.window)
     for path, member in zip(config.search.ensemble, members[1:], strict=True):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from configs import lya
+from lensjax.core import checkpoint
 from lensjax.core.errors import UserError
 from lensjax.search import restore
 
@@ -26,8 +27,9 @@ def as_member(logit, wave, window=(3800.0, 5000.0)):
 
 
 def load(monkeypatch, *members):
-    """make `network` find these members, in order."""
+    """Make `network` find these members, in order."""
     stack = list(members)
+    monkeypatch.setattr(restore, "has_weights", lambda folder: True)
     monkeypatch.setattr(restore, "load_member", lambda config, workdir, task=None: stack.pop(0))
 
 
@@ -56,9 +58,23 @@ def test_one_network_without_temperature_is_itself_and_a_temperature_is_another_
 def test_members_that_are_not_there_or_look_elsewhere_are_one_sentence(monkeypatch, tmp_path):
     config = lya.get_config()
     config.search.ensemble = (str(tmp_path / "nowhere"),)
-    with pytest.raises(UserError, match="no folder: give workdirs"):
+    with pytest.raises(UserError, match=r"no weights.npz is: give workdirs"):
         restore.network(config, tmp_path)
     load(monkeypatch, as_member(1.0, 4000.0), as_member(1.0, 4000.0, window=(3600.0, 9800.0)))
     config.search.ensemble = (str(tmp_path),)
     with pytest.raises(UserError, match="an ensemble needs one window"):
         restore.network(config, tmp_path)
+
+
+def test_weights_of_a_workdir_come_before_those_of_the_variant_and_of_the_system(monkeypatch, tmp_path):
+    monkeypatch.setattr(restore, "RELEASED", tmp_path)
+    for name in ("lya", "lya_redshift", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / checkpoint.WEIGHTS_NAME).touch()
+    for variant, workdir, expected in (
+        ("default", "elsewhere", "lya"),
+        ("redshift", "elsewhere", "lya_redshift"),
+        ("demo", "elsewhere", "lya"),
+        ("redshift", "mine", "mine"),
+    ):
+        assert restore.find_weights(lya.get_config(variant), tmp_path / workdir).name == expected
