@@ -3,7 +3,7 @@
 from ml_collections import config_dict
 
 from configs import common
-from configs.cutouts import lenses
+from configs.cutouts import fetching, lenses
 from configs.views import views
 from lensjax.core.errors import UserError
 
@@ -71,6 +71,7 @@ def default() -> config_dict.ConfigDict:
     config.evaluate.top = 10  # neighbours of each lens that are looked at
     config.evaluate.ridge = 1e-2  # of the linear classifier, in units of the features' mean variance
 
+    config.fetch_cutouts = fetching()
     config.convert = config_dict.ConfigDict({"input": ""})  # PyTorch checkpoint of a ResNet that convert makes ours
     config.embed = embeddings()
     config.neighbours = neighbours()

@@ -48,7 +48,16 @@ def search(config: Any, workdir: pathlib.Path) -> None:
 
 
 def inject(config: Any, workdir: pathlib.Path) -> None:
-    """Inject lines into the spectra of config.search.input, and say how many the search finds."""
+    """Inject lines into the spectra of config.search.input, and say how many the search finds.
+
+    Of images: write the galaxies of config.embed.input with and without an arc to workdir/injected.hdf5.
+    """
+    if config.system in IMAGE_SYSTEMS:
+        from lensjax.data.inject_arcs import inject_arcs
+
+        number = inject_arcs(config, config.embed.input, workdir / "injected.hdf5")
+        print(f"{workdir / 'injected.hdf5'}: {number} galaxies, each with and without an arc")
+        return
     from lensjax.search.inject import inject
 
     inject(config, workdir)
@@ -92,8 +101,11 @@ def release(config: Any, workdir: pathlib.Path) -> None:
 
 
 def fetch(config: Any, workdir: pathlib.Path) -> None:
-    """Download public spectra into workdir/spectra."""
-    from lensjax.surveys.fetch import fetch
+    """Download public spectra into workdir/spectra, or cutouts into workdir/cutouts."""
+    if config.system in IMAGE_SYSTEMS:
+        from lensjax.surveys.fetch_cutouts import fetch_cutouts as fetch
+    else:
+        from lensjax.surveys.fetch import fetch
 
     print(fetch(config, workdir))
 
@@ -114,7 +126,7 @@ MODES: dict[str, Callable[[Any, pathlib.Path], None]] = {
 }
 
 
-OF_SPECTRA = ("evaluate", "mock", "search", "inject", "fetch")
+OF_SPECTRA = ("evaluate", "mock", "search")
 OF_IMAGES = ("convert", "embed", "neighbours", "probe")
 IMAGE_SYSTEMS = ("ssl",)
 

@@ -1,5 +1,6 @@
 """The wiring of the modes, and the mock plate."""
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
@@ -7,6 +8,7 @@ from astropy.table import Table
 from configs import common, lya, ssl
 from lensjax import modes
 from lensjax.core.errors import UserError
+from lensjax.surveys.cutouts import open_cutouts, write_cutouts
 
 
 def smoke():
@@ -43,3 +45,18 @@ def test_mock_plate_is_found_and_scored(tmp_path, capsys):
     assert [bool(cut) for cut in scores["cut"]] == hits and "unreadable" not in scores["cut"]
     found = Table.read(tmp_path / "candidates.fits")
     assert f"candidates.fits: {len(found)} candidates of {sum(hits)} hits" in printed
+
+
+def test_inject_of_images_writes_the_galaxies_with_and_without_an_arc(tmp_path, capsys):
+    config = ssl.get_config("smoke")
+    images = np.random.default_rng(0).normal(0, 0.004, (3, 40, 40, 3)).astype(np.float32)
+    write_cutouts(tmp_path / "survey.h5", images, {"ra": np.arange(3.0), "dec": np.zeros(3)})
+    config.embed.input = str(tmp_path / "survey.h5")
+    modes.run("inject", config.lock(), tmp_path)
+    assert len(open_cutouts(tmp_path / "injected.hdf5")) == 6
+    assert "3 galaxies, each with and without an arc" in capsys.readouterr().out
+
+
+def test_fetch_of_images_wants_positions(tmp_path):
+    with pytest.raises(UserError, match=r"nothing to fetch: set config\.fetch_cutouts\.list"):
+        modes.run("fetch", ssl.get_config("smoke").lock(), tmp_path)

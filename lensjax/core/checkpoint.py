@@ -191,6 +191,13 @@ def _restore_weights(folder: pathlib.Path, step: int) -> tuple[Any, Any, Any]:
     return settings.from_json(json.dumps(meta["config"])), out["params"], out["model_state"]
 
 
+def has_weights(folder: pathlib.Path) -> bool:
+    """Whether `folder` holds a checkpoint, or weights as mode release writes them."""
+    checkpoints = folder / "checkpoints"
+    trained = checkpoints.is_dir() and any(p.name.isdigit() for p in checkpoints.iterdir())
+    return trained or (folder / WEIGHTS_NAME).is_file()
+
+
 def restore_for_inference(path: str | os.PathLike) -> tuple[Any, Any, Any]:
     """(config, params, model_state) of a workdir's best checkpoint, or of a released weights file or its folder.
 

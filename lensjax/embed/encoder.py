@@ -68,12 +68,10 @@ def find_weights(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
 
     UserError where neither is.
     """
-    released, folder = RELEASED / config.system, pathlib.Path(workdir) / "checkpoints"
-    if folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir()):
-        return pathlib.Path(workdir)
-    for place in (pathlib.Path(workdir), released):
-        if (place / checkpoint.WEIGHTS_NAME).is_file():
-            return place
+    released = RELEASED / config.system
+    for folder in (pathlib.Path(workdir), released):
+        if checkpoint.has_weights(folder):
+            return folder
     raise UserError(
         f"no weights in {workdir} and no released ones in {released}: train first (--mode=train with the same "
         "--workdir), or convert a published encoder (--mode=convert)."

@@ -56,19 +56,12 @@ def find_weights(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
     own = RELEASED / f"{config.system}_{config.variant}"
     released = own if own.is_dir() else RELEASED / config.system
     for folder in (pathlib.Path(workdir), released):
-        if has_weights(folder):
+        if checkpoint.has_weights(folder):
             return folder
     raise UserError(
         f"no checkpoint in {workdir} and no released weights in {released}: train first (--mode=train with the same "
         "--workdir), or search with --config.search.scorer=matched_filter."
     )
-
-
-def has_weights(folder: pathlib.Path) -> bool:
-    """Whether `folder` holds a checkpoint, or weights as mode release writes them."""
-    checkpoints = folder / "checkpoints"
-    trained = checkpoints.is_dir() and any(p.name.isdigit() for p in checkpoints.iterdir())
-    return trained or (folder / checkpoint.WEIGHTS_NAME).is_file()
 
 
 def restore(config: Any, workdir: str | pathlib.Path) -> tuple[config_dict.ConfigDict, Any, Any]:
@@ -116,7 +109,7 @@ def network(config: Any, workdir: str | pathlib.Path, task: Task | None = None) 
     UserError for a member that is not there, or of another window.
     """
     for path in config.search.ensemble:
-        if not has_weights(pathlib.Path(path)):
+        if not checkpoint.has_weights(pathlib.Path(path)):
             raise UserError(
                 f"config.search.ensemble names {path!r}, where no checkpoint and no {checkpoint.WEIGHTS_NAME} is: give "
                 "workdirs of trainings, or folders of released weights."

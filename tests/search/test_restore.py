@@ -29,7 +29,7 @@ def as_member(logit, wave, window=(3800.0, 5000.0)):
 def load(monkeypatch, *members):
     """Make `network` find these members, in order."""
     stack = list(members)
-    monkeypatch.setattr(restore, "has_weights", lambda folder: True)
+    monkeypatch.setattr(checkpoint, "has_weights", lambda folder: True)
     monkeypatch.setattr(restore, "load_member", lambda config, workdir, task=None: stack.pop(0))
 
 
