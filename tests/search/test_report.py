@@ -66,7 +66,8 @@ def write_table(folder, rows):
     """scores.parquet with the given values; the rest as of a selected galaxy without a line."""
     usual = {"file": "", "row": 0, "survey": "BOSS", "plate": -1, "mjd": -1, "fiberid": -1, "targetid": -1}
     usual |= {"ra": 180.0, "dec": -0.5, "z": 0.5, "zwarning": 0, "class": "GALAXY", "subclass": "", "sky": False}
-    usual |= {"selected": True, "score": 0.1, "wave": 4100.0, "snr": 3.0, "kind": np.nan, "status": "ok", "cut": ""}
+    usual |= {"selected": True, "score": 0.1, "wave": 4100.0, "snr": 3.0, "kind": np.nan, "z_source": 2.37}
+    usual |= {"status": "ok", "cut": ""}
     columns = {name: [{**usual, **row}[name] for row in rows] for name in COLUMNS}
     pq.write_table(pa.table(columns, schema=schema({})), folder / "scores.parquet")
     return folder / "scores.parquet"

@@ -46,7 +46,7 @@ def write_run(folder):
         "dec": -0.5,
     }
     usual |= {"zwarning": 0, "class": "GALAXY", "subclass": "", "wave": 4050.0, "snr": 8.0}
-    usual |= {"kind": 0.7, "status": "ok", "cut": ""}
+    usual |= {"kind": 0.7, "z_source": 2.33, "status": "ok", "cut": ""}
     rows = []
     for i in range(NUM):
         sky = bool(objtype[i] == "SKY")
