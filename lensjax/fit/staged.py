@@ -22,7 +22,7 @@ SIZES = (64, 500)  # of the calls with less to do
 WORKERS = 2  # threads; XLA leaves the interpreter free
 ROUNDS = (5, 4, 6, 12)  # steps in float32: for all, then for those left, for those left still, ...
 DUEL = 3  # rounds after which a fit and its second start are compared, and one of them goes on
-PRECISE_ROUNDS = (0, 10, 30, 60)  # the same in float64
+PRECISE_ROUNDS = (0, 10, 40)  # the same in float64
 CONVERGED, AT_BOUND, UNCONVERGED, NO_DATA = 0, 1, 2, 3
 
 
