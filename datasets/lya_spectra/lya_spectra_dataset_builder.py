@@ -132,10 +132,10 @@ def make_block_simulator(config: LyaConfig) -> Callable[[int, int], dict]:
     """Returns simulate(split, block) -> dict of device arrays of BLOCK spectra, the same on every call."""
     import jax
 
-    from lensjax.sims import lya
+    from lensjax.sims import lya, whole
 
     settings = config.simulator_config()
-    one = lya.make_simulator(settings)
+    one = (whole if settings.sim.whole_range else lya).make_simulator(settings)
     names = ARRAYS + SCALARS + FLAGS + (ORACLE if config.oracle else ())
 
     @jax.jit

@@ -51,3 +51,11 @@ def test_the_untrained_statistic_finds_oii_itself_and_not_its_brightest_line(con
     near = np.abs(np.asarray(out["snr"]).argmax(1) - place) < 4
     assert near.mean() > 0.95
     assert near[mocks["kind"][line] == 2].mean() > 0.9
+
+
+def test_the_published_set_of_the_whole_range_is_drawn_from_it(config):
+    from datasets.lya_spectra import lya_spectra_dataset_builder as builder
+
+    simulate = builder.make_block_simulator(builder.builder_config(config))
+    block = jax.eval_shape(simulate, 0, 0)
+    assert block["flux"].shape == (builder.BLOCK, len(grid.window(*config.data.window)))
