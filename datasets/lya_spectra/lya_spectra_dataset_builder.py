@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from datasets.shards import shards
+
 BLOCK = 1024  # spectra of one simulator call; part of the random numbers, so part of the version
 SHARD_BLOCKS = 8  # blocks of one file
 SPLITS = ("train", "test")  # the position of a split is folded into its random key
@@ -115,7 +117,10 @@ class Builder(tfds.core.ShardBasedBuilder):
         config: LyaConfig = self.builder_config
         simulate = make_block_simulator(config)
         numbers = {"train": config.num_train, "test": config.num_test}
-        return {split: shards(simulate, SPLITS.index(split), number) for split, number in numbers.items()}
+        return {
+            split: shards(simulate, SPLITS.index(split), number, BLOCK, SHARD_BLOCKS)
+            for split, number in numbers.items()
+        }
 
 
 def features(pixels: int, oracle: bool) -> tfds.features.FeaturesDict:
@@ -145,26 +150,3 @@ def make_block_simulator(config: LyaConfig) -> Callable[[int, int], dict]:
         return {name: batch[name] for name in names}
 
     return simulate
-
-
-def shards(simulate: Callable, split: int, number: int) -> list[Callable[[], Iterator]]:
-    """One generator function for each file of a split of `number` spectra."""
-    size = BLOCK * SHARD_BLOCKS
-    return [
-        functools.partial(examples, simulate, split, start, min(start + size, number))
-        for start in range(0, number, size)
-    ]
-
-
-def examples(simulate: Callable, split: int, start: int, stop: int) -> Iterator[tuple[int, dict]]:
-    """Spectra `start` (a multiple of BLOCK) to `stop` of a split, keyed by their position.
-
-    The next block is simulated while this one is being written: JAX returns before the device has finished.
-    """
-    ahead = simulate(split, start // BLOCK)
-    for first in range(start, stop, BLOCK):
-        block = {name: np.asarray(values) for name, values in ahead.items()}
-        if first + BLOCK < stop:
-            ahead = simulate(split, first // BLOCK + 1)
-        for i in range(min(BLOCK, stop - first)):
-            yield first + i, {name: values[i] for name, values in block.items()}

@@ -121,6 +121,7 @@ SUFFIXES = tuple(suffix for suffixes in OPENERS for suffix in suffixes)
 
 
 def import_h5py() -> Any:
+    """The module h5py, of the extra `cutouts`; UserError with the command that installs it where it is missing."""
     try:
         import h5py
     except ImportError:
