@@ -23,6 +23,7 @@ def _make_resnet1d(model) -> resnet1d.ResNet1D:
         dropout=model.dropout,
         locate=model.locate,
         kinds=bool(model.get("kinds")),
+        correct=model.get("correct", True),
         dtype=DTYPES[_choose("dtype", model.dtype, DTYPES)],
     )
 

@@ -73,6 +73,7 @@ class ResNet1D(nn.Module):
     block (computers like few wide rows better than many narrow ones). norm: "batch" or "none". conv: lowering of the
     convolutions in training and in inference, see `layers`. dtype: of the arithmetic; parameters and logits are
     float32. locate: add the pixel head. kinds: let it also tell two kinds of line apart.
+    correct: add a term of the whole object to its logit, which then is not the sum of its pixels' alone.
     """
 
     widths: tuple[int, ...] = (8, 8, 16, 16, 32, 32, 48, 48)
@@ -83,6 +84,7 @@ class ResNet1D(nn.Module):
     dropout: float = 0.1
     locate: bool = False
     kinds: bool = False
+    correct: bool = True
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -95,8 +97,10 @@ class ResNet1D(nn.Module):
         if not self.locate:
             return {"logit": heads.DenseHead(self.dropout)(outputs[-1], train)}
         pixels = heads.PixelHead(self.fold, self.kinds)(outputs, snr, mask)
-        correction = heads.PooledHead(self.dropout)(outputs[-1], train)
-        return {"logit": heads.marginalise(pixels["pixel_logit"], mask) + correction, **pixels}
+        logit = heads.marginalise(pixels["pixel_logit"], mask)
+        if self.correct:
+            logit = logit + heads.PooledHead(self.dropout)(outputs[-1], train)
+        return {"logit": logit, **pixels}
 
     def _blocks(self, x: jax.Array, train: bool) -> list[jax.Array]:
         """Output of every block before pooling: (N, Q, w0), (N, ceil(Q / 2), w1), ... with Q = ceil(P / fold)."""

@@ -10,6 +10,7 @@ from lensjax.core.task import Task
 # System -> module with make_task(config), module with make_metrics(config).
 TASKS = {
     "lya": ("lensjax.tasks.classify", "lensjax.tasks.metrics"),
+    "mgii": ("lensjax.tasks.absorbers", "lensjax.tasks.metrics"),
     "ssl": ("lensjax.tasks.contrast", "lensjax.tasks.retrieval"),
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lensjax.core.errors import UserError
 from lensjax.core.task import State, Task
@@ -21,20 +22,28 @@ KINDS = {
 }
 CENTROID = 3  # pixels each way that refine the brightest pixel
 Features = Callable[[dict[str, jax.Array], Any], dict[str, jax.Array]]
+Objective = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+Describe = Callable[..., dict[str, jax.Array]]
 
 
-def make_task(config: Any, features: tuple[Features, Any] | None = None) -> Task:
+def make_task(
+    config: Any,
+    features: tuple[Features, Any] | None = None,
+    objective: Objective | None = None,
+    describe: Describe | None = None,
+) -> Task:
     """The Task of config: features of the observed arrays, then `config.model`, then `config.loss`.
 
     features: (function of (example, constants) -> {"x": (P, C), "snr": (P,)} for one example, constants); default,
     `tasks.features.make_features(config)`. A "mask" (P,) among its outputs replaces ivar > 0. The constants are kept in
     model_state["constants"], so that a checkpoint holds all that prediction needs.
+    objective: (what the network returns, mask (N, P), batch) -> (loss, metrics); default, `make_objective(config)`.
+    describe: (what the network returns, snr (N, P), mask (N, P)) -> dict of (N, ...) that a prediction holds beside
+    logit and score; default, `make_describe(config)`: the best line.
     """
     extract, constants = features or _make_features(config)
+    objective, describe = objective or make_objective(config), describe or make_describe(config)
     module = make_model(config.model)
-    kinds = config.model.get("kinds", "")
-    if kinds and kinds not in KINDS:
-        raise UserError(f"config.model.kinds is {kinds!r}: expected nothing, or one of {', '.join(KINDS)}.")
     loglam = grid.window(*config.data.window)
     prepare = jax.vmap(_make_prepare(extract), in_axes=(0, None))
 
@@ -53,29 +62,15 @@ def make_task(config: Any, features: tuple[Features, Any] | None = None) -> Task
         out, moving = module.apply(
             {"params": params, **moving}, x, snr, mask, train=True, mutable=list(moving), rngs={"dropout": key}
         )
-        value, metrics = _objective(config.loss, out, mask, batch, float(loglam[0]))
-        if kinds:
-            metrics["kind"] = losses.kind(out["kind_logit"], KINDS[kinds](batch), batch["label"])
-            value = value + config.loss.kind_weight * metrics["kind"]
+        value, metrics = objective(out, mask, batch)
         return value, ({**moving, "constants": fixed}, state.extra, metrics)
 
     def predict_chunk(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         fixed, moving = _split(model_state)
         x, snr, mask = prepare(batch, fixed)
         out = module.apply({"params": params, **moving}, x, snr, mask)
-        guide = out.get("pixel_logit", jnp.where(mask, snr, -jnp.inf))
-        best, position = jax.vmap(locate)(guide)
-        wave = jnp.asarray(10.0 ** loglam[0], jnp.float32) * 10.0 ** (position * grid.STEP)
-        kind = {"kind": jax.nn.sigmoid(out["kind_logit"])} if kinds else {}
-        rest = jnp.where(kind["kind"] > 0.5, lines.LYA, lines.OII) if kinds == "oii" else lines.LYA
-        return {
-            **kind,
-            "logit": out["logit"],
-            "score": jax.nn.sigmoid(out["logit"]),
-            "wave": wave,
-            "z_source": wave / rest - 1,
-            "snr": jnp.take_along_axis(snr, best[:, None], axis=1)[:, 0],
-        }
+        scores = {"logit": out["logit"], "score": jax.nn.sigmoid(out["logit"])}
+        return {**describe(out, snr, mask), **scores}
 
     def predict(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         run = functools.partial(predict_chunk, params, model_state)
@@ -142,17 +137,56 @@ def _split(model_state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return model_state["constants"], {name: value for name, value in model_state.items() if name != "constants"}
 
 
-def _objective(
-    loss: Any, out: dict[str, jax.Array], mask: jax.Array, batch: dict[str, jax.Array], loglam0: float
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Focal loss, plus `loss.locate_weight` times the localisation loss of a network that has pixel logits."""
-    logit, label = out["logit"], batch["label"].astype(jnp.float32)
-    value = losses.focal(logit, label, loss.gamma)
-    metrics = {"focal": value, "accuracy": jnp.mean((logit > 0) == (label > 0.5))}
-    if "pixel_logit" in out:
-        # The ratio to the first pixel keeps the logarithm's float32 error below 1e-3 pixel.
-        position = jnp.log10(jnp.maximum(batch["wave"] / 10.0**loglam0, 0.1)) / grid.STEP
-        target = losses.pixel_target(position, mask)
-        metrics["locate"] = losses.localisation(out["pixel_logit"], target, label)
-        value = value + loss.locate_weight * metrics["locate"]
-    return value, metrics
+def make_describe(config: Any) -> Describe:
+    """describe(out, snr (N, P), mask (N, P)) -> wave (A), z_source, snr of the best line, and with kinds its kind."""
+    loglam, kinds = grid.window(*config.data.window), config.model.get("kinds", "")
+
+    def describe(out: dict[str, jax.Array], snr: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
+        guide = out.get("pixel_logit", jnp.where(mask, snr, -jnp.inf))
+        best, position = jax.vmap(locate)(guide)
+        wave = wavelength(position, loglam)
+        kind = {"kind": jax.nn.sigmoid(out["kind_logit"])} if kinds else {}
+        rest = jnp.where(kind["kind"] > 0.5, lines.LYA, lines.OII) if kinds == "oii" else lines.LYA
+        best_snr = jnp.take_along_axis(snr, best[:, None], axis=1)[:, 0]
+        return {**kind, "wave": wave, "z_source": wave / rest - 1, "snr": best_snr}
+
+    return describe
+
+
+def wavelength(position: jax.Array, loglam: Any) -> jax.Array:
+    """Vacuum wavelength (A, float32) of fractional pixels, any shape, of the window loglam (P,)."""
+    return jnp.asarray(10.0 ** loglam[0], jnp.float32) * 10.0 ** (position * grid.STEP)
+
+
+def pixel_position(wave: jax.Array, loglam: Any) -> jax.Array:
+    """Fractional pixel of vacuum wavelengths (A), any shape, in the window loglam (P,); far below 0 for a wave of 0.
+
+    The ratio to the first pixel keeps the logarithm's float32 error below 1e-3 pixel.
+    """
+    return jnp.log10(jnp.maximum(wave / np.float32(10.0 ** loglam[0]), 0.1)) / grid.STEP
+
+
+def make_objective(config: Any) -> Objective:
+    """objective(out, mask (N, P), batch) -> (loss, metrics).
+
+    Focal loss, plus `loss.locate_weight` times the localisation loss of a network that has pixel logits, plus
+    `loss.kind_weight` times the cross-entropy of the line's kind. UserError for unknown kinds.
+    """
+    loss, loglam, kinds = config.loss, grid.window(*config.data.window), config.model.get("kinds", "")
+    if kinds and kinds not in KINDS:
+        raise UserError(f"config.model.kinds is {kinds!r}: expected nothing, or one of {', '.join(KINDS)}.")
+
+    def objective(out: dict[str, jax.Array], mask: jax.Array, batch: dict[str, jax.Array]):
+        logit, label = out["logit"], batch["label"].astype(jnp.float32)
+        value = losses.focal(logit, label, loss.gamma)
+        metrics = {"focal": value, "accuracy": jnp.mean((logit > 0) == (label > 0.5))}
+        if "pixel_logit" in out:
+            target = losses.pixel_target(pixel_position(batch["wave"], loglam), mask)
+            metrics["locate"] = losses.localisation(out["pixel_logit"], target, label)
+            value = value + loss.locate_weight * metrics["locate"]
+        if kinds:
+            metrics["kind"] = losses.kind(out["kind_logit"], KINDS[kinds](batch), label)
+            value = value + loss.kind_weight * metrics["kind"]
+        return value, metrics
+
+    return objective

@@ -21,17 +21,24 @@ PRIOR_WIDTH = 17.0  # of its S/N, as for the line itself: see `heads.PixelHead`
 LINEAR_SNR = 5.0  # beyond which one place has no more than a linear vote, as in the head
 
 
-def beside(snr: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """S/N of the companions (4, P), 0 where there are no data, and the log odds (P,) that they give to [OII].
+def shifted(values: jax.Array, shifts: tuple[int, ...]) -> jax.Array:
+    """values (P,) as seen `shifts` pixels redward of each pixel (blueward if negative), (K, P); 0 beyond the ends."""
+    num = values.shape[0]
+    padded = jnp.pad(values, (max(0, -min(shifts)), max(0, *shifts)))
+    start = max(0, -min(shifts))
+    return jnp.stack([padded[start + shift : start + shift + num] for shift in shifts])
+
+
+def beside(snr: jax.Array, mask: jax.Array, shifts: tuple[int, ...] = SHIFTS) -> tuple[jax.Array, jax.Array]:
+    """S/N of the companions (K, P), 0 where there are no data, and the log odds (P,) that they give to the line here.
 
     Each companion is there with chance PRESENT and a flat prior of its S/N, or is not: a line adds about S^2 / 2, an
     absence costs log(1 - PRESENT), a place without data nothing.
 
-    snr, mask: (P,), of a narrow filter, and true where the pixel is good.
+    snr, mask: (P,), of a narrow filter, and true where the pixel is good. shifts: pixels to each companion, by default
+    those of [OII].
     """
-    num = snr.shape[0]
-    others = jnp.stack([jnp.pad(jnp.where(mask, snr, 0.0), (0, shift))[shift : shift + num] for shift in SHIFTS])
-    seen = jnp.stack([jnp.pad(mask, (0, shift))[shift : shift + num] for shift in SHIFTS])
+    others, seen = shifted(jnp.where(mask, snr, 0.0), shifts), shifted(mask, shifts)
     line = half_square(others, LINEAR_SNR) + np.float32(math.log(PRESENT * math.sqrt(2 * math.pi) / PRIOR_WIDTH))
     odds = jnp.where(seen, jnp.logaddexp(np.float32(math.log(1 - PRESENT)), line), 0.0)
     return others, odds.sum(0)

@@ -92,7 +92,7 @@ def _features(example, constants, loglam, names, masked) -> dict[str, jax.Array]
     ivar = jnp.where(mask, example["ivar"], 0.0)
     model = fit_continuum(example, ivar, constants, loglam)
     pull = (example["flux"] - model) * jnp.sqrt(ivar)
-    scale = _scatter(pull, mask)
+    scale = scatter(pull, mask)
     snr = filter_bank(pull / scale, ivar)
     channels = {
         "flux": jnp.where(mask, example["flux"], 0.0)[None],
@@ -135,7 +135,7 @@ def marginal_snr(snr: jax.Array) -> jax.Array:
     return jnp.sqrt(2 * jnp.maximum(jax.nn.logsumexp(half_square, axis=0), 1e-6))
 
 
-def _scatter(pull: jax.Array, mask: jax.Array) -> jax.Array:
+def scatter(pull: jax.Array, mask: jax.Array) -> jax.Array:
     """Factor by which the stated errors are too small: the clipped scatter of the pulls (P,); scalar.
 
     Its own error is 2 %, which costs S/N as any other step does, and most errors are right: departures from 1 within

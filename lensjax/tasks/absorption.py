@@ -1,0 +1,217 @@
+"""From a quasar's spectrum to the input channels of the absorber-finding networks: the closed-form part of the search.
+
+As in `tasks.features`: the network is given the matched filter's signal-to-noise of the Mg II doublet and what that
+does not know. The continuum is local, as absorbers are narrow and quasars are not: eigenspectra at the quasar's
+redshift carry its broad lines, a running mean what these miss, and only as far as the data demand it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lensjax.core.errors import UserError
+from lensjax.fit import templates
+from lensjax.physics import filters, grid, lines, quasar
+from lensjax.sims import quasars
+from lensjax.tasks import companions
+from lensjax.tasks.features import CLIP, ERROR_SCALE, scatter
+
+SIGMAS = (1.2, 1.6, 2.2, 3.2)  # pixels: lines of 30-210 km/s through the line-spread function
+RATIOS = (0.5, 0.95)  # 2803 over 2796: thin, saturated
+PRIOR = np.array([[0.18, 0.12], [0.2, 0.15], [0.1, 0.12], [0.03, 0.1]])  # how often each pair fits best, roughly
+LINE = 1  # of SIGMAS: the width with which single lines are looked for
+SEPARATION = round(math.log10(lines.MGII[1] / lines.MGII[0]) / grid.STEP)  # 11 pixels
+CIV_SEPARATION = round(math.log10(lines.CIV[1] / lines.CIV[0]) / grid.STEP)  # 7 pixels
+BIN, SMOOTH = 8, 3.0  # pixels of a bin of the running mean, standard deviation of its kernel in bins
+MISFIT = 0.04  # of the quasar's flux: by how much eigenspectra miss it, one standard deviation
+ABSORBED, NEAR = 3.5, 4  # S/N of a line that the continuum leaves out, pixels each way
+TEMPLATE_WIDTH = 3.0  # prior of a coefficient, in units of the quasar's mean flux
+FOREST = 1216.0  # A at rest: blueward the forest hides the continuum
+
+# Lines that say whether the doublet here is Mg II: pixels from its 2796 to FeII and MgI of the same absorber, ...
+SUPPORT = tuple(round(math.log10(rest / lines.MGII[0]) / grid.STEP) for rest in (*lines.FEII, lines.MGI))
+# ... and to the Mg II of the absorber whose FeII 2586, 2600 or 2374, 2382 it would be.
+RIVALS = tuple(round(math.log10(lines.MGII[0] / rest) / grid.STEP) for rest in (lines.FEII[3], lines.FEII[1]))
+
+CHANNELS = {
+    "flux": 1,  # rescaled as the paper does, zero outside the search window: its only input
+    "residual": 1,  # (flux - continuum) / error
+    "line": len(SIGMAS),  # S/N of one absorption line of several widths
+    "doublet": 1,  # S/N of Mg II, whichever its width and ratio
+    "civ": 1,  # S/N of a doublet as far apart as C IV
+    "support": len(SUPPORT) + 1,  # S/N of FeII and MgI of the same absorber, and the odds they give
+    "rivals": len(RIVALS),  # S/N of the Mg II of which this would be FeII
+    "log_error": 1,
+    "mask": 1,
+    "window": 1,  # 1 where Mg II may be
+    "continuum": 1,  # log of the quasar's S/N per pixel
+    "scale": 1,  # log of the factor by which the errors were rescaled
+    "sky": 1,  # 1 at lines of the night sky
+    "rest": 1,  # log of the wavelength in the quasar's frame over that of Mg II
+}
+
+Example = dict[str, jax.Array]
+
+
+def make_features(config: Any) -> tuple[Callable[[Example, Example], Example], Example]:
+    """Features of one spectrum, and the constants (eigenspectra) they need, which belong into the checkpoint.
+
+    Returns:
+        features(example, constants) -> {"x": (P, C) channels, "snr": (P,) S/N of Mg II whose 2796 is there, "mask":
+        (P,) bool good and in the search window} from example {"flux" (P,), "ivar" (P,), "z" ()}; and constants
+        {"loglam0" (), "templates" (K, M)}.
+
+    Raises:
+        UserError: a channel of config.model.channels is not known.
+    """
+    names = tuple(config.model.channels)
+    unknown = [name for name in names if name not in CHANNELS]
+    if unknown:
+        raise UserError(f"config.model.channels has {unknown}, expected some of {sorted(CHANNELS)}")
+    loglam = grid.window(*config.data.window)
+    basis = make_basis(config)
+    sky = near_sky(loglam)
+
+    def features(example: Example, constants: Example) -> Example:
+        return _features(example, constants, loglam, names, sky)
+
+    return features, {"loglam0": jnp.float32(basis.loglam0), "templates": jnp.asarray(basis.vectors)}
+
+
+def make_basis(config: Any) -> templates.Basis:
+    """Mean quasar and the first axes of the scatter about it, config.model.templates in all, in the rest frame."""
+    library = quasars.read_library(config.sim.continuum)
+    (low, high), (nearest, farthest) = config.data.window, config.sim.redshift
+    rest = (max(low / (1 + farthest), FOREST), high / (1 + nearest))
+    vectors = quasars.principal(library, config.model.templates, rest)
+    return templates.Basis(library.loglam0, np.asarray(vectors, np.float32))
+
+
+def near_sky(loglam: np.ndarray) -> np.ndarray:
+    """1 within 3 pixels of an airglow or city-light line, else 0; (P,) float32."""
+    listed = np.array([*lines.SKY_LINES, *lines.AIRGLOW, *lines.NIGHT_SKY])
+    places = grid.pixel(listed, loglam)
+    return (np.abs(np.arange(len(loglam))[:, None] - places) <= 3).any(1).astype(np.float32)
+
+
+def _features(example: Example, constants: Example, loglam: np.ndarray, names: tuple, sky: np.ndarray) -> Example:
+    wave, z = jnp.asarray(grid.wave(loglam), jnp.float32), example["z"]
+    good = example["ivar"] > 0
+    window = quasar.search_window(wave, z)
+    model, ivar, scale = fit_continuum(example, constants, loglam)
+    residual = model - example["flux"]  # absorption counts as positive
+    line, doublet = doublet_snr(residual, ivar, SEPARATION)
+    civ = doublet_snr(residual, ivar, CIV_SEPARATION)[1]
+    single = jnp.where(good, line[LINE], 0.0)
+    support, odds = companions.beside(single, good, SUPPORT)
+    root = jnp.sqrt(ivar)
+    channels = {
+        "residual": jnp.clip(-residual * root, -CLIP, CLIP)[None],
+        "line": jnp.clip(line, -CLIP, CLIP),
+        "doublet": jnp.clip(doublet, -CLIP, CLIP)[None],
+        "civ": jnp.clip(civ, -CLIP, CLIP)[None],
+        "support": jnp.concatenate([jnp.clip(support, -CLIP, CLIP), jnp.clip(odds, -CLIP, CLIP)[None]]),
+        "rivals": jnp.clip(companions.shifted(jnp.where(good, doublet, 0.0), RIVALS), -CLIP, CLIP),
+        "log_error": jnp.where(good, -0.5 * jnp.log(jnp.where(good, ivar, 1.0)) - np.log(ERROR_SCALE), 0.0)[None],
+        "mask": good.astype(jnp.float32)[None],
+        "window": window.astype(jnp.float32)[None],
+        "continuum": jnp.log1p(jnp.maximum(model * root, 0.0))[None],
+        "scale": jnp.full((1, len(loglam)), 1.0) * jnp.log(scale),
+        "sky": jnp.asarray(sky)[None],
+        "rest": (jnp.log(wave / np.float32(lines.MGII[0])) - jnp.log1p(z))[None],
+    }
+    if "flux" in names:
+        channels["flux"] = quasar.rescale(example["flux"], example["ivar"], wave, z)[0][None]
+    mask = good & window
+    x = jnp.concatenate([channels[name] for name in names]).T
+    return {"x": x, "snr": jnp.where(mask, doublet, 0.0), "mask": mask}
+
+
+def fit_continuum(example: Example, constants: Example, loglam: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The quasar without its narrow absorbers (P,), inverse variance (P,) to judge it by, and the errors' factor ().
+
+    Eigenspectra, then the running mean of what they leave, shrunk towards nothing where the noise exceeds MISFIT; then
+    both once more without the lines that the first round found. The inverse variance is the stated one over the square
+    of the factor by which the pulls scatter more than they should. Blueward of FOREST nothing is fitted.
+    """
+    basis = templates.Basis(constants["loglam0"], constants["templates"])
+    design = templates.shift_basis(basis, float(loglam[0]), len(loglam), example["z"])
+    wave = jnp.asarray(grid.wave(loglam), jnp.float32)
+    clear = wave > np.float32(FOREST) * (1 + example["z"])
+    ivar = jnp.where(clear & jnp.any(design != 0, axis=0), example["ivar"], 0.0)
+
+    first = _smooth_fit(example["flux"], ivar, design)
+    line = line_snr(first - example["flux"], example["ivar"], SIGMAS[LINE])
+    model = _smooth_fit(example["flux"], jnp.where(widen(jnp.abs(line) > ABSORBED), 0.0, ivar), design)
+    scale = scatter((example["flux"] - model) * jnp.sqrt(ivar), ivar > 0)
+    return model, example["ivar"] / scale**2, scale
+
+
+def _smooth_fit(flux: jax.Array, ivar: jax.Array, design: jax.Array) -> jax.Array:
+    """Eigenspectra under a prior, plus the shrunk running mean of the residual; (P,)."""
+    mean = design[0]
+    level = jnp.sum(ivar * mean * flux) / jnp.maximum(jnp.sum(ivar * mean**2), 1e-9)
+    width = jnp.concatenate([jnp.full(1, jnp.inf), jnp.full(design.shape[0] - 1, TEMPLATE_WIDTH)])
+    model, _ = templates.fit_templates(flux, ivar, design, width * jnp.maximum(level, 1e-2))
+    return model + running_mean(flux - model, ivar, MISFIT * jnp.maximum(jnp.abs(model), 1e-2))
+
+
+def running_mean(values: jax.Array, weight: jax.Array, spread: jax.Array) -> jax.Array:
+    """Weighted mean over some 85 pixels of values (P,), shrunk: a prior of zero, give or take `spread` (P,), is added.
+
+    In bins of BIN pixels, smoothed with a Gaussian of SMOOTH bins, and interpolated back.
+    """
+    pixels = values.shape[0]
+    bins = -(-pixels // BIN)
+
+    def rebin(x: jax.Array) -> jax.Array:
+        return jnp.pad(x, (0, bins * BIN - pixels)).reshape(bins, BIN).sum(1)
+
+    kernel = filters.gaussian_kernel(SMOOTH, 6 * round(SMOOTH) + 1)
+    kernel = kernel / kernel.max()  # a sum of weights, not a mean
+    total, norm = (filters.correlate(rebin(x), kernel) for x in (weight * values, weight))
+    prior = rebin(spread) / BIN
+    mean = total / (norm + prior**-2.0)
+    left = jnp.concatenate([mean[:1], mean, mean[-1:]])
+    share = (np.arange(BIN, dtype=np.float32) + 0.5) / BIN - 0.5  # of a bin, from its centre
+    before, after = np.maximum(-share, 0), np.maximum(share, 0)
+    fine = mean[:, None] * (1 - before - after) + left[:-2, None] * before + left[2:, None] * after
+    return fine.reshape(-1)[:pixels]
+
+
+def widen(flags: jax.Array) -> jax.Array:
+    """True (P,) within NEAR pixels of a True."""
+    padded = jnp.pad(flags, NEAR)
+    return jnp.stack([padded[i : i + flags.shape[0]] for i in range(2 * NEAR + 1)]).any(0)
+
+
+def line_snr(residual: jax.Array, ivar: jax.Array, sigma: float) -> jax.Array:
+    """Matched-filter S/N (P,) of a Gaussian of `sigma` pixels."""
+    return filters.matched_filter(residual, ivar, filters.line_kernel(sigma, 0.0))[1]
+
+
+def doublet_snr(residual: jax.Array, ivar: jax.Array, separation: int) -> tuple[jax.Array, jax.Array]:
+    """S/N of one line for each of SIGMAS (K, P), and of a doublet whose first line is there, of any width and ratio.
+
+    The sums of the filter over two lines are those of one line, shifted: no second pass over the pixels. A doublet's
+    S/N is that of a mixture, exp(S^2 / 2) = sum of PRIOR x exp(S_k^2 / 2), as in `tasks.features.marginal_snr`.
+
+    residual, ivar: (P,), absorption positive. separation: pixels to the second line.
+    """
+    weighted = residual * ivar
+    single, half_square = [], []
+    for sigma, row in zip(SIGMAS, PRIOR, strict=True):
+        kernel = filters.line_kernel(sigma, 0.0)
+        signal, norm = filters.correlate(weighted, kernel), filters.correlate(ivar, kernel**2)
+        single.append(jnp.where(norm > 0, signal * jax.lax.rsqrt(jnp.where(norm > 0, norm, 1.0)), 0.0))
+        second, second_norm = (companions.shifted(x, (separation,))[0] for x in (signal, norm))
+        for ratio, share in zip(RATIOS, row, strict=True):
+            total, both = signal + ratio * second, norm + ratio**2 * second_norm
+            snr = jnp.maximum(total, 0.0) * jax.lax.rsqrt(jnp.maximum(both, 1e-12))
+            half_square.append(0.5 * snr**2 + np.float32(math.log(share)))
+    mixed = jax.nn.logsumexp(jnp.stack(half_square), axis=0)
+    return jnp.stack(single), jnp.sqrt(2 * jnp.maximum(mixed, 1e-6))
