@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ Row = dict[str, Any]
 
 class Vetted(NamedTuple):
     """A vetting: vetting.json; rows of the first candidates; hits, (M,) columns of galaxies; the strongest that were
-    cut; spectra of the candidates, a Candidate or a sentence each; loglam (P,) of these."""
+    cut; spectra of the candidates, as the system shows them, or a sentence each; loglam (P,) of these."""
 
     summary: dict[str, Any]
     rows: list[Row]
@@ -51,9 +52,10 @@ class Candidate(NamedTuple):
     symmetric: np.ndarray
 
 
-def read_vetted(config: Any, folder: pathlib.Path, scorer: str) -> Vetted | None:
+def read_vetted(config: Any, folder: pathlib.Path, scorer: str, read_spectra: Callable[..., list]) -> Vetted | None:
     """The vetting in `folder`, with the first config.search.report_hits candidates; None where there is none.
 
+    read_spectra: (config, columns of the candidates, loglam) -> what is shown of each, or a sentence.
     scorer: identity of the weights; with a calibration.json of the same, each row has a `probability`, else NaN.
     """
     paths = [folder / name for name in (FUNNEL_NAME, HITS_NAME, "candidates.parquet")]

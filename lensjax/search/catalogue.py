@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from lensjax.core.files import replacing
+from lensjax.search import match
 from lensjax.search.columns import COLUMNS
 from lensjax.search.spectra import Columns
+
+Described = dict[str, tuple[str, str, str]]
 
 VOTABLE = "1.3"  # later versions forbid Angstrom and erg
 TEXT_LENGTH = 24  # of text columns at least, so that none has length zero
@@ -30,15 +33,23 @@ def iau_name(ra: float, dec: float) -> str:
     )
 
 
-def make_table(columns: Columns, meta: dict[str, Any]) -> Any:
-    """Astropy table of those of COLUMNS that there are, in that order, with unit, description and UCD.
+def identify(columns: Columns, settings: Any) -> Columns:
+    """name, known and known_distance (N,) from ra and dec. settings: config.vet."""
+    name = np.array([iau_name(*place) for place in zip(columns["ra"], columns["dec"], strict=True)], np.str_)
+    known, distance = match.known_objects(columns["ra"], columns["dec"], settings)
+    return {"name": name, "known": known, "known_distance": distance}
 
-    columns: (N,) each. meta: keys of at most 8 capitals -> text or number, for FITS's sake.
+
+def make_table(columns: Columns, meta: dict[str, Any], described: Described = COLUMNS) -> Any:
+    """Astropy table of those of `described` that there are, in that order, with unit, description and UCD.
+
+    columns: (N,) each. meta: keys of at most 8 capitals -> text or number, for FITS's sake. described: name -> (unit,
+    UCD, meaning).
     """
     from astropy.table import Column, Table
 
     table = Table(meta=meta)
-    for name, (unit, ucd, description) in COLUMNS.items():
+    for name, (unit, ucd, description) in described.items():
         if name in columns:
             values = np.asarray(columns[name])
             if values.dtype.kind in "UO":
@@ -101,9 +112,9 @@ def write_parquet(table: Any, path: pathlib.Path) -> None:
     yaml = "\n".join(meta.get_yaml_from_table(encoded))
     fields, arrays = [], []
     for name in table.colnames:
-        unit, ucd, description = COLUMNS[name]
-        arrays.append(pa.array(np.asarray(table[name])))
-        known = {"unit": unit, "ucd": ucd, "description": description}
+        column = table[name]
+        arrays.append(pa.array(np.asarray(column)))
+        known = {"unit": str(column.unit or ""), "ucd": column.meta.get("ucd", ""), "description": column.description}
         fields.append(pa.field(name, arrays[-1].type, metadata=known))
     kept = {"table_meta_yaml": yaml, "lensjax": json.dumps(dict(table.meta))}
     texts = [column for column in table.itercols() if column.dtype.kind == "U"]

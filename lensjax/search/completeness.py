@@ -9,33 +9,17 @@ from lensjax.core.files import replacing
 from lensjax.search.spectra import Columns
 from lensjax.tasks.metrics import binomial_interval
 
-# Column of the injected lines -> (unit, meaning).
-AXES = {
-    "wave": ("Angstrom", "vacuum wavelength of the line"),
-    "snr": ("", "matched-filter S/N of the line: its true profile, the errors of the spectrum"),
-    "line_flux": ("1e-17 erg / (s cm2)", "flux of the line"),
-    "line_sigma": ("km / s", "scale of its skew normal, before the line-spread function"),
-    "line_alpha": ("", "shape of its skew normal; positive = red tail"),
-}
-MAPS = {  # table -> the axes of its cells
-    "WAVE_FLUX": ("wave", "line_flux"),
-    "WAVE_SNR": ("wave", "snr"),
-    "SIGMA_SNR": ("line_sigma", "snr"),
-    "ALPHA_SNR": ("line_alpha", "snr"),
-    "SNR": ("snr",),
-}
-
 
 def make_edges(settings: Any) -> dict[str, np.ndarray]:
     """Edges of the cells of every axis: settings.edges, config.inject."""
-    return {name: np.asarray(settings.edges[name], np.float64) for name in AXES}
+    return {name: np.asarray(values, np.float64) for name, values in settings.edges.items()}
 
 
 def count_cells(lines: Columns, axes: tuple[str, ...], edges: dict[str, np.ndarray]) -> Columns:
     """One row a cell (C,): its ends on each axis, injected, scored, found, completeness (NaN if empty), lower, upper.
 
-    lines: (N,) columns of AXES, hit and found (bool). 68 % Jeffreys intervals. Cells are [low, high), the last closed;
-    lines beyond the edges are in none.
+    lines: (N,) columns of those axes, hit and found (bool). 68 % Jeffreys intervals. Cells are [low, high), the last
+    closed; lines beyond the edges are in none.
     """
     bins = [edges[name] for name in axes]
     sample = np.stack([lines[name] for name in axes], axis=1)
@@ -57,18 +41,24 @@ def count_cells(lines: Columns, axes: tuple[str, ...], edges: dict[str, np.ndarr
     return {name: values.ravel() for name, values in cells.items()}
 
 
-def write_completeness(path: pathlib.Path, lines: Columns, settings: Any, meta: dict[str, Any]) -> pathlib.Path:
-    """Write one table for each of MAPS, an extension of that name, with units and descriptions; returns the path."""
+def write_completeness(
+    path: pathlib.Path, lines: Columns, settings: Any, meta: dict[str, Any], injection: Any
+) -> pathlib.Path:
+    """Write one table for each of injection.MAPS, an extension of that name, with units and descriptions.
+
+    injection: of the system, see `systems`: AXES and MAPS. Returns the path.
+    """
     from astropy.io import fits
 
     edges = make_edges(settings)
-    units = [fits.PrimaryHDU(), *(_make_unit(name, count_cells(lines, MAPS[name], edges), meta) for name in MAPS)]
+    cells = {name: count_cells(lines, axes, edges) for name, axes in injection.MAPS.items()}
+    units = [fits.PrimaryHDU(), *(_make_unit(name, values, meta, injection.AXES) for name, values in cells.items())]
     with replacing(path) as temporary:
         fits.HDUList(units).writeto(temporary, overwrite=True)
     return path
 
 
-def _make_unit(name: str, cells: Columns, meta: dict[str, Any]) -> Any:
+def _make_unit(name: str, cells: Columns, meta: dict[str, Any], axes: dict[str, tuple[str, str]]) -> Any:
     from astropy.io import fits
     from astropy.table import Column, Table
 
@@ -80,7 +70,7 @@ def _make_unit(name: str, cells: Columns, meta: dict[str, Any]) -> Any:
         "lower": ("", "lower end of its 68 % Jeffreys interval"),
         "upper": ("", "upper end of its 68 % Jeffreys interval"),
     }
-    for axis, (unit, text) in AXES.items():
+    for axis, (unit, text) in axes.items():
         said |= {f"{axis}_low": (unit, f"lower end: {text}"), f"{axis}_high": (unit, f"upper end: {text}")}
     table = Table(meta=meta)
     for column, values in cells.items():

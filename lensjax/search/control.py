@@ -30,8 +30,13 @@ def count_cuts(cut: np.ndarray, settings: Any) -> dict[str, int]:
     return {name: int(np.sum(cut == name)) for name in names}
 
 
-def summarise(columns: Columns, counts: dict[str, int], config: Any) -> dict[str, Any]:
-    """The funnel as JSON: galaxies, sky_fibers scored; for either hits, taken (by each cut) and left; false hits."""
+def summarise(
+    columns: Columns, counts: dict[str, int], config: Any, known: dict[str, select.Cut] = select.CUTS
+) -> dict[str, Any]:
+    """The funnel as JSON: galaxies, sky_fibers scored; for either hits, taken (by each cut) and left; false hits.
+
+    known: all cuts of the system.
+    """
     sky, cut = columns["sky"], columns["cut"]
     left = {"candidates": int(np.sum(cut == select.CANDIDATE)), "controls": int(np.sum(cut == select.CONTROL))}
     hits = {"hits": int(np.sum(~sky)), "sky_hits": int(np.sum(sky))}
@@ -40,7 +45,7 @@ def summarise(columns: Columns, counts: dict[str, int], config: Any) -> dict[str
         **hits,
         "taken": count_cuts(cut[~sky], config.vet),
         "sky_taken": count_cuts(cut[sky], config.vet),
-        "reasons": {name: select.CUTS[name].reason for name in count_cuts(cut, config.vet)},
+        "reasons": {name: known[name].reason for name in count_cuts(cut, config.vet)},
         **left,
         "false_candidates": expected_false(left["controls"], counts["sky_fibers"], counts["galaxies"]),
         "false_hits": expected_false(hits["sky_hits"], counts["sky_fibers"], counts["galaxies"]),

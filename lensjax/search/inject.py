@@ -7,12 +7,10 @@ import hashlib
 import json
 import pathlib
 import shutil
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,17 +19,14 @@ from lensjax.core.errors import UserError
 from lensjax.core.files import replacing
 from lensjax.core.journal import Progress
 from lensjax.physics import grid
-from lensjax.search import calibration, completeness, inject_figures, score, select, shards
-from lensjax.search.measure import make_measure
+from lensjax.search import calibration, completeness, inject_figures, score, select, shards, systems
 from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.spectra import Chunk, Columns
 from lensjax.search.vet import HITS_NAME, vet
-from lensjax.sims import lya, noise
 from lensjax.surveys import Block, concatenate, find_files, join, read_block, read_catalogue
 
 LINES_NAME, MAP_NAME, FOLDER_NAME = "injected.parquet", "completeness.fits", "injected"
-TRUTH = ("wave", "snr", "line_flux", "line_sigma", "line_alpha", "peak")
 STREAM = 11  # of the seed: no line is one that a network was trained on
 
 
@@ -50,15 +45,16 @@ def inject(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
     scorer = scorer or make_scorer(config, workdir)
     files = find_files(config.search.input)
     mark = fingerprint(config, files, scorer, folder)
+    injection = systems.of(config).injection
     lines = _read_lines(folder / LINES_NAME, mark)
     if lines is None:
         hosts, sky = read_hosts(config, [path for path, _ in files])
         lines = _run(config, folder, mark, scorer, hosts, sky)
     meta = {"SCORER": config.search.scorer, "WEIGHTS": scorer.identity[:64], "THRESH": config.search.threshold}
     meta |= {"N_LINES": len(lines["wave"]), "VETTED": bool(config.vet.enabled)}
-    path = completeness.write_completeness(folder / MAP_NAME, lines, config.inject, meta)
+    path = completeness.write_completeness(folder / MAP_NAME, lines, config.inject, meta, injection)
     known = calibrate(config, folder, scorer, lines)
-    inject_figures.write_figures(folder, lines, completeness.make_edges(config.inject), known)
+    inject_figures.write_figures(folder, lines, completeness.make_edges(config.inject), known, injection)
     rate = float(np.mean(lines["found"]))
     print(f"{path}: {len(lines['wave'])} lines injected, {100 * rate:.1f} % found")
     if config.vet.enabled and known["spectra"] == shards.TABLE_NAME:
@@ -71,7 +67,7 @@ def fingerprint(config: Any, files: list[tuple[str, str]], scorer: Scorer, folde
     """SHA-256 of what the lines and their fate depend on: the search's own, config.inject, the cuts, crowded hits."""
     text = json.dumps([config.inject.to_dict(), config.vet.to_dict(), config.search.threshold, config.seed])
     total = hashlib.sha256(f"{score.fingerprint(config, files, scorer)}{text}".encode())
-    crowd = _read_crowd(folder / HITS_NAME) if config.vet.enabled else None
+    crowd = _read_crowd(folder / HITS_NAME, systems.of(config).REDSHIFT) if config.vet.enabled else None
     for name in ("wave", "z", "sky", "flags"):  # not the probabilities, which an injection brings
         total.update(np.ascontiguousarray(crowd[name]).tobytes() if crowd else b"")
     return total.hexdigest()
@@ -113,29 +109,6 @@ def wide_window(config: Any) -> np.ndarray:
     return grid.window(both.min(), both.max())
 
 
-def make_inject(loglam: np.ndarray, mirror_fraction: float) -> Callable[..., tuple[dict, dict]]:
-    """inject(keys (N,), example of (N, P) rows, snr (N,)) -> (example with a line each, truth), jitted.
-
-    Shapes as the simulator's skew normals, through each spectrum's own line-spread function; centres anywhere off the
-    masks; flux such that the S/N of the true profile under the spectrum's own errors is `snr`. Reported errors grow
-    with the counts, as `noise.follow_counts` says.
-    """
-    wave = jnp.asarray(grid.wave(loglam), jnp.float32)
-
-    def one(key: jax.Array, example: dict[str, jax.Array], snr: jax.Array):
-        law = {"line_law": "snr", "snr_range": (snr, snr), "line_profile": "skewnormal"}
-        sim = types.SimpleNamespace(**law, line_fraction=2.0, oii_fraction=0.0, mirror_fraction=mirror_fraction)
-        good = example["ivar"] > 0
-        sigma = jnp.where(good, example["ivar"], 1.0) ** -0.5
-        instrument = types.SimpleNamespace(wave=wave, lsf=example["wdisp"])
-        line = lya.draw_line(key, sim, instrument, {"ivar": example["ivar"], "sigma": sigma}, example["z"])
-        flux = jnp.where(good, example["flux"] + line["model"], 0.0)
-        ivar = noise.follow_counts(example["ivar"], line["model"], sigma)
-        return {**example, "flux": flux, "ivar": ivar}, {name: line[name] for name in TRUTH}
-
-    return jax.jit(jax.vmap(one))
-
-
 def _run(config: Any, folder: pathlib.Path, mark: str, scorer: Scorer, hosts: Block, sky: Block) -> Columns:
     """All lines, chunk by chunk, each a file of its own until the last is there; also the hosts' own scores."""
     size = config.search.batch_size
@@ -159,12 +132,12 @@ def _run(config: Any, folder: pathlib.Path, mark: str, scorer: Scorer, hosts: Bl
 
 
 def make_recovery(config: Any, folder: pathlib.Path, scorer: Scorer, hosts: Block) -> Callable[[np.ndarray], Columns]:
-    """recover(numbers (n,) of lines) -> columns (n,): TRUTH, host, score, hit_wave, hit, cut, found."""
+    """recover(numbers (n,) of lines) -> columns (n,): the injection's TRUTH, host, score, hit_wave, hit, cut, found."""
     loglam = scorer.loglam
     wide = wide_window(config)
     first = grid.index0(loglam) - grid.index0(wide)
     inside = slice(first, first + len(loglam))
-    draw = make_inject(loglam, config.inject.mirror_fraction)
+    draw = systems.of(config).injection.make_inject(config, loglam)
     vetting = make_vetting(config, folder, wide)
     key = jax.random.fold_in(jax.random.key(config.seed), STREAM)
     low, high = config.inject.snr
@@ -202,8 +175,9 @@ def make_vetting(config: Any, folder: pathlib.Path, loglam: np.ndarray) -> Calla
     """
     if not config.vet.enabled:
         return lambda block, wave, scores: np.full(len(wave), "")
-    measure = make_measure(config, loglam)
-    crowd = _read_crowd(folder / HITS_NAME)
+    system = systems.of(config)
+    measure = system.make_measure(config, loglam)
+    crowd = _read_crowd(folder / HITS_NAME, system.REDSHIFT)
 
     def vetting(block: Block, wave: np.ndarray, scores: np.ndarray) -> np.ndarray:
         cuts = [np.zeros(0, "U16")]
@@ -219,7 +193,7 @@ def make_vetting(config: Any, folder: pathlib.Path, loglam: np.ndarray) -> Calla
                 columns = {
                     name: np.concatenate([values, crowd[name]]) for name, values in columns.items() if name in crowd
                 }
-            cuts.append(select.apply(columns, config.vet)["cut"][:num])
+            cuts.append(select.apply(columns, config.vet, system.CUTS)["cut"][:num])
         return np.concatenate(cuts)
 
     return vetting
@@ -230,13 +204,13 @@ def _pieces(number: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, number))
 
 
-def _read_crowd(path: pathlib.Path) -> Columns | None:
-    """The measured hits of the search, as `select.apply` takes them."""
+def _read_crowd(path: pathlib.Path, redshift: str) -> Columns | None:
+    """The measured hits of the search, as `select.apply` takes them; `redshift` is their column of it."""
     if not path.is_file():
         return None
     table = pq.read_table(path)
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
-    return {**columns, "z": columns["z_lens"], "readable": np.isfinite(columns["wave"])}
+    return {**columns, "z": columns[redshift], "readable": np.isfinite(columns["wave"])}
 
 
 CONTROL_NAME = "injected_control.parquet"

@@ -6,35 +6,30 @@ from typing import Any
 import numpy as np
 
 from lensjax.core.files import replacing
-from lensjax.search.completeness import AXES, MAPS, count_cells
+from lensjax.search.completeness import count_cells
 from lensjax.search.spectra import Columns
 
-LABELS = {
-    "wave": "wavelength (Å)",
-    "snr": "S/N of the line",
-    "line_flux": "flux (10$^{-17}$ erg s$^{-1}$ cm$^{-2}$)",
-    "line_sigma": "scale ω (km/s)",
-    "line_alpha": "shape α",
-}
-assert LABELS.keys() == AXES.keys()
 
-
-def write_figures(folder: pathlib.Path, lines: Columns, edges: dict[str, np.ndarray], known: dict[str, Any]) -> None:
-    """completeness and reliability, .pdf and .png, into `folder`. known: of calibration.json."""
-    for name, figure in (("completeness", draw_maps(lines, edges)), ("reliability", draw_reliability(known, lines))):
+def write_figures(
+    folder: pathlib.Path, lines: Columns, edges: dict[str, np.ndarray], known: dict[str, Any], injection: Any
+) -> None:
+    """completeness and reliability, .pdf and .png, into `folder`. known: of calibration.json. injection: `systems`'."""
+    drawn = {"completeness": draw_maps(lines, edges, injection), "reliability": draw_reliability(known, lines)}
+    for name, figure in drawn.items():
         for suffix in ("pdf", "png"):
             with replacing(folder / f"{name}.{suffix}") as temporary:
                 metadata = {"CreationDate": None} if suffix == "pdf" else None
                 figure.savefig(temporary, dpi=150, metadata=metadata)
 
 
-def draw_maps(lines: Columns, edges: dict[str, np.ndarray]) -> Any:
+def draw_maps(lines: Columns, edges: dict[str, np.ndarray], injection: Any) -> Any:
     """The four maps, per cent and half its 68 % interval in every cell that holds a line."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 9), layout="constrained")
     image: Any = None
-    for axis, axes in zip(figure.subplots(2, 2).ravel(), [a for a in MAPS.values() if len(a) == 2], strict=True):
+    maps = [axes for axes in injection.MAPS.values() if len(axes) == 2]
+    for axis, axes in zip(figure.subplots(2, 2).ravel(), maps, strict=True):
         cells = count_cells(lines, axes, edges)
         shape = tuple(len(edges[name]) - 1 for name in axes)
         places = [np.arange(len(edges[name])) for name in axes]  # cells of one size, whatever their edges
@@ -45,7 +40,7 @@ def draw_maps(lines: Columns, edges: dict[str, np.ndarray]) -> Any:
                 text, colour = f"{100 * value:.0f}\n±{50 * (high - low):.0f}", "black" if value > 0.6 else "white"
                 x, y = np.unravel_index(i, shape)
                 axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=7, color=colour)
-        axis.set(xlabel=LABELS[axes[0]], ylabel=LABELS[axes[1]])
+        axis.set(xlabel=injection.LABELS[axes[0]], ylabel=injection.LABELS[axes[1]])
         axis.set_xticks(places[0], [f"{x:g}" for x in edges[axes[0]]])
         axis.set_yticks(places[1], [f"{x:g}" for x in edges[axes[1]]])
     figure.colorbar(image, ax=figure.axes, label="completeness, %; ± half the 68 % interval", pad=0.01)

@@ -10,8 +10,8 @@ from lensjax.physics.grid import C_KMS
 NAMES = ("name", "id", "objid", "target")  # columns that hold a name, in order of preference
 
 
-def known_lenses(ra: np.ndarray, dec: np.ndarray, settings: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest entry of a table of known lenses within settings.known_radius arcsec of each place.
+def known_objects(ra: np.ndarray, dec: np.ndarray, settings: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest entry of a table of known objects within settings.known_radius arcsec of each place.
 
     Args:
         ra, dec: (N,) degrees; NaN matches nothing.

@@ -131,7 +131,8 @@ def decide(snr: jax.Array, loglam: np.ndarray, settings: Any) -> Prediction:
         snr: (P,).
 
     Returns:
-        logit, score (0..1), wave (A, vacuum, of the best pixel), snr (of it), hits (int32), status (see STATUS).
+        logit, score (0..1), wave (A, vacuum, of the best pixel), z_source (if that is Lyman-alpha), snr (of it), hits
+        (int32), status (see STATUS).
     """
     wave = grid.wave(loglam).astype(np.float32)
     best = jnp.argmax(snr)
@@ -142,6 +143,7 @@ def decide(snr: jax.Array, loglam: np.ndarray, settings: Any) -> Prediction:
         "logit": logit,
         "score": jax.nn.sigmoid(logit),
         "wave": jnp.asarray(wave)[best],
+        "z_source": jnp.asarray(wave)[best] / lines.LYA - 1,
         "snr": snr[best],
         "hits": hits,
         "status": status.astype(jnp.int32),

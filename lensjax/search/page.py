@@ -22,7 +22,7 @@ STAGES = {
 }
 LEGEND = {
     "flux": "flux",
-    "fit": "galaxy templates, fitted without the line",
+    "fit": "model fitted without the line",
     "band": "± 1σ around the fit",
     "line": "the line",
     "mask": "masked: bad pixels, lines of the lens galaxy",
@@ -72,11 +72,12 @@ def render(
     threshold: float,
     settings: dict[str, str],
     vetted: Vetted | None = None,
+    view: Any = vetted_page,
 ) -> str:
     """The whole page.
 
     spectra: of total.best, each a Spectrum or a sentence; none is needed with a vetting, whose candidates are shown
-    instead. loglam: (P,) their window. settings: label -> value.
+    instead. loglam: (P,) their window. settings: label -> value. view: of the system, shows candidates.
     """
     found, hits = total.funnel.get("found", 0), total.funnel.get("hits", 0)
     title = f"{_count(hits, 'hit')} among {_count(found, 'object')}"
@@ -91,7 +92,7 @@ def render(
     if vetted:
         body.append(f"<h2>From hits to candidates</h2>{vetted_page.cuts(vetted)}")
     body.append(f"<h2>Scores</h2>{scores(total, threshold)}")
-    body += candidate_parts(total, vetted) if vetted else hit_parts(total, spectra, loglam, threshold)
+    body += candidate_parts(total, vetted, view) if vetted else hit_parts(total, spectra, loglam, threshold)
     body.append(f"<h2>How this was made</h2>{provenance(settings)}")
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -110,15 +111,15 @@ def hit_parts(total: Tally, spectra: list[Any], loglam: np.ndarray, threshold: f
     return body
 
 
-def candidate_parts(total: Tally, vetted: Vetted) -> list[str]:
+def candidate_parts(total: Tally, vetted: Vetted, view: Any) -> list[str]:
     """The candidates of a vetted search, and what was cut."""
-    body = [f"<h2>Candidates</h2>{vetted_page.candidate_table(vetted)}"]
+    body = [f"<h2>Candidates</h2>{view.candidate_table(vetted)}"]
     if total.funnel.get("hits", 0):
         body.append(f"<h2>Where the hits lie</h2>{wavelengths(total, vetted)}")
     if vetted.rows:
-        body.append(f"<h2>Spectra</h2>{vetted_page.legend()}")
+        body.append(f"<h2>Spectra</h2>{view.legend()}")
         pairs = enumerate(zip(vetted.rows, vetted.spectra, strict=True), 1)
-        body += [vetted_page.candidate(i, row, spectrum, vetted.loglam) for i, (row, spectrum) in pairs]
+        body += [view.candidate(i, row, spectrum, vetted.loglam) for i, (row, spectrum) in pairs]
     return [*body, f"<h2>Hits that were cut</h2>{vetted_page.lost_table(vetted)}"]
 
 
@@ -194,7 +195,7 @@ def hit_table(total: Tally, threshold: float) -> str:
     hits = total.funnel.get("hits", 0)
     if not hits:
         return f"<p>No hits: no selected object has a score above {threshold:g}.</p>"
-    heads = ("#", "object", "galaxy z", "line (Å)", "z if Lyα", "score", "S/N")
+    heads = ("#", "object", "z", "line (Å)", "z of the line", "score", "S/N")
     head = "".join(f"<th{'' if name == 'object' else ' class=n'}>{name}</th>" for name in heads)
     rows = []
     for i, row in enumerate(total.best, 1):
@@ -208,9 +209,8 @@ def hit_table(total: Tally, threshold: float) -> str:
 
 
 def _numbers(row: dict[str, Any]) -> list[tuple[float, int]]:
-    """(value, decimals): redshift, wavelength, redshift of a Lyman-alpha source, score, S/N."""
-    wave = row["wave"]
-    return [(row["z"], 4), (wave, 1), (wave / lines.LYA - 1, 4), (row["score"], 4), (row["snr"], 1)]
+    """(value, decimals): redshift, wavelength, redshift of the line, score, S/N."""
+    return [(row["z"], 4), (row["wave"], 1), (row["z_source"], 4), (row["score"], 4), (row["snr"], 1)]
 
 
 def legend() -> str:
@@ -227,7 +227,7 @@ def hit(number: int, row: dict[str, Any], spectrum: Any, loglam: np.ndarray) -> 
     """The figure of a hit: the whole window and the surroundings of the line, or why there is none."""
     name = html.escape(object_name(row))
     z, wave, source, score, snr = (_number(*pair) for pair in _numbers(row))
-    facts = f"galaxy z {z}; line at {wave} Å; z {source} if Lyα; score {score}; S/N {snr}"
+    facts = f"z {z}; line at {wave} Å, of z {source}; score {score}; S/N {snr}"
     place = f"RA {_number(row['ra'], 5)}°, Dec {_number(row['dec'], 5)}°; {html.escape(row['file'])}, row {row['row']}"
     caption = f"<figcaption><h3>{number}. {name}</h3>{facts}<br>{place}</figcaption>"
     if isinstance(spectrum, str):

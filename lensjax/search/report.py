@@ -4,25 +4,20 @@ import datetime
 import itertools
 import json
 import pathlib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import lensjax
 from lensjax.core.files import write_text
-from lensjax.fit import templates
 from lensjax.physics import grid
-from lensjax.search import candidate_figures, matched_filter, page, vetted_page
+from lensjax.search import page, systems
 from lensjax.search.candidates import read_vetted
 from lensjax.search.tally import tally
-from lensjax.sims.lya import lens_mask
 from lensjax.surveys import read_block
 
 PAGE_NAME, FIGURES_NAME = "report.html", "figures"
-LINE_HALF_WIDTH = 10  # pixels around the line that the fit leaves out, so that it cannot follow the line
 
 
 class Spectrum(NamedTuple):
@@ -48,16 +43,17 @@ def write_report(config: Any, table: pathlib.Path, identity: str, date: str = ""
         return None
     window = tuple(config.data.window)
     total = tally(table, config.search.threshold, config.search.report_hits, window)
-    vetted = read_vetted(config, path.parent, identity)
+    view = systems.of(config).view
+    vetted = read_vetted(config, path.parent, identity, view.read_spectra)
     spectra = [] if vetted else read_spectra(config, total.best)
     if vetted:
         limit = config.search.report_figures
-        names = [vetted_page.label(row) for row in vetted.rows[:limit]]
+        names = [view.label(row) for row in vetted.rows[:limit]]
         chosen = vetted.rows[:limit], vetted.spectra[:limit]
-        candidate_figures.write_pdfs(path.with_name(FIGURES_NAME), names, *chosen, vetted.loglam)
+        view.write_pdfs(path.with_name(FIGURES_NAME), names, *chosen, vetted.loglam)
     date = date or datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     settings = provenance(config, identity, date)
-    text = page.render(total, spectra, grid.window(*window), config.search.threshold, settings, vetted)
+    text = page.render(total, spectra, grid.window(*window), config.search.threshold, settings, vetted, view)
     # ASCII alone, so that neither the locale nor a file name of broken bytes can spoil the page
     write_text(path, text.encode("ascii", "xmlcharrefreplace").decode())
     return path
@@ -88,7 +84,7 @@ def read_spectra(config: Any, hits: list[dict[str, Any]]) -> list[Spectrum | str
     order = sorted(range(len(hits)), key=lambda i: hits[i]["file"])
     for path, group in itertools.groupby(order, key=lambda i: hits[i]["file"]):
         found.update(_read_rows(path, {i: hits[i]["row"] for i in group}, loglam))
-    fit = make_fit(config, loglam) if hits else None
+    fit = systems.of(config).view.make_fit(config, loglam) if hits else None
     for i, arrays in found.items():
         if fit and not isinstance(arrays, str):
             place = np.float32(grid.pixel(hits[i]["wave"], loglam))
@@ -113,24 +109,3 @@ def _read_rows(path: str, rows: dict[int, int], loglam: np.ndarray) -> dict[int,
         else:
             out[key] = (block.flux[place].copy(), block.ivar[place].copy())
     return out
-
-
-def make_fit(config: Any, loglam: np.ndarray) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """fit(flux (P,), ivar (P,), z, pixel of the line) -> (template fit (P,), lens-line mask of the scorer (P,))."""
-    basis = matched_filter.load_basis(config)
-    settings = config.search.matched_filter
-    num = len(loglam)
-
-    @jax.jit
-    def fit(flux: jax.Array, ivar: jax.Array, z: jax.Array, place: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if config.search.scorer == "matched_filter":
-            masked = matched_filter.mask_lines(z, loglam, settings.mask_pixels)
-        else:
-            masked = lens_mask(jnp.asarray(grid.wave(loglam), jnp.float32), z)
-        design = templates.make_design(basis, float(loglam[0]), num, z)
-        reached = jnp.any(design[: len(basis.vectors)] != 0, axis=0)
-        near = jnp.abs(jnp.arange(num) - place) <= LINE_HALF_WIDTH
-        model, _ = templates.fit_templates(flux, jnp.where(masked | near | ~reached, 0.0, ivar), design)
-        return jnp.where(reached, model, jnp.nan), masked
-
-    return fit

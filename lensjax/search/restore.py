@@ -14,7 +14,7 @@ from lensjax.core import checkpoint, sharding
 from lensjax.core.errors import UserError
 from lensjax.core.task import Task
 from lensjax.physics import grid
-from lensjax.search import matched_filter
+from lensjax.search import systems
 
 RELEASED = pathlib.Path(__file__).parents[2] / "weights"
 OF_THE_WEIGHTS = ("system", "data", "sim", "model", "loss")  # parts of the config that weights bring along
@@ -153,9 +153,9 @@ def combine(predicts: list[Callable], temperature: float) -> Callable:
 
 def traditional(config: Any, practical: bool) -> Scorer:
     """The matched filter: no weights, all of it is in the config."""
-    identity = f"{config.search.scorer} {config.sim.continuum} {config.search.matched_filter.to_json()}"
-    predict = matched_filter.make_predict(config, practical)
-    return _compiled(config, predict, {}, {}, identity, matched_filter.STATUS)
+    system = systems.of(config)
+    predict = system.make_predict(config, practical)
+    return _compiled(config, predict, {}, {}, system.identity(config), system.STATUS)
 
 
 def _compiled(

@@ -16,11 +16,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy import special
 
 import lensjax
 from lensjax.core.errors import UserError
 from lensjax.core.journal import Progress
-from lensjax.physics import lines
 from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.shards import COLUMNS, Position, Shards, summarise
@@ -30,6 +30,7 @@ from lensjax.surveys.files import COMPANIONS
 
 AHEAD = 2  # batches that the device works on while the next is put together
 OK = "ok"
+LEAST_SCORE = 0.01  # of a second line of an object that is kept
 
 
 def search(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = None) -> dict[str, int]:
@@ -196,16 +197,34 @@ def _columns(block: Block, selected: np.ndarray, out: dict, messages: dict[int, 
     """Rows of the table; a spectrum without a good pixel has no score, whatever came out for its zeros."""
     num, good = len(selected), block.has_data
     out = {name: np.asarray(x)[:num] for name, x in jax.device_get(out).items()}
-    out.setdefault("kind", np.full(num, np.nan))
-    out.setdefault("z_source", out["wave"] / lines.LYA - 1)
+    out = {**dict.fromkeys(("kind", "z_source"), np.full(num, np.nan)), **out}
     numbers = ("score", "wave", "snr", "kind", "z_source")
     scores = {name: np.where(good, out[name], np.nan).astype(np.float32) for name in numbers}
     status = block.table["status"]
     if "status" in out:
         said = np.array([messages[int(code)] for code in out["status"]])
         status = np.where((status == OK) & (said != ""), said, status)
+    several = list_lines(out, good) if "waves" in out else dict.fromkeys(("waves", "line_scores"), [[]] * num)
     columns = {**block.table, **scores, "selected": selected, "status": status, "cut": np.full(num, "")}
+    columns |= {name: to_objects(values) for name, values in several.items()}
     return {name: columns[name] for name in COLUMNS}
+
+
+def list_lines(out: dict[str, np.ndarray], good: np.ndarray) -> dict[str, list[np.ndarray]]:
+    """waves and line_scores: of each object those of out["waves"], out["logits"] (N, K) above LEAST_SCORE; N lists."""
+    scores = special.expit(out["logits"].astype(np.float64))
+    kept = (scores > LEAST_SCORE) & good[:, None]
+    kept[:, 0] |= good  # the best, always
+    chosen = {"waves": out["waves"], "line_scores": scores}
+    return {n: [x[k] for x, k in zip(values.astype(np.float32), kept, strict=True)] for n, values in chosen.items()}
+
+
+def to_objects(values: list) -> np.ndarray:
+    """An (N,) array of N lists, whatever their lengths."""
+    out = np.empty(len(values), object)
+    for i, each in enumerate(values):
+        out[i] = each
+    return out
 
 
 def gather(scored: Iterable[tuple[dict, Position]], rows: int) -> Iterator[tuple[dict[str, np.ndarray], Position]]:

@@ -206,26 +206,27 @@ def excess(wave: np.ndarray, counted: np.ndarray, settings: Any) -> np.ndarray:
     return np.where(known, sigma[np.where(known, place - first, 0)], 0.0)
 
 
-def apply(columns: Columns, settings: Any) -> Columns:
-    """The columns with cut (N,) text, flags (N,) int32 (bit i: the i-th of CUTS), excess_observed and excess_rest.
+def apply(columns: Columns, settings: Any, known: dict[str, Cut] = CUTS) -> Columns:
+    """The columns with cut (N,) text, flags (N,) int32 (bit i: the i-th of `known`), and excess_* where crowds count.
 
-    columns: of `measure` with wave, z and sky. settings: config.vet. The crowds are counted among the galaxies that the
-    cuts before have left; sky fibers are cut by the same wavelengths. UserError for a cut that does not exist.
+    columns: of `measure` with wave, z and sky. settings: config.vet. known: all cuts of the system. The crowds are
+    counted among the galaxies that the cuts before have left; sky fibers are cut by the same wavelengths. UserError for
+    a cut that does not exist.
     """
-    unknown = [name for name in settings.cuts if name not in CUTS]
+    unknown = [name for name in settings.cuts if name not in known]
     if unknown:
-        raise UserError(f"config.vet.cuts has {unknown[0]!r}: expected of {', '.join(CUTS)}.")
+        raise UserError(f"config.vet.cuts has {unknown[0]!r}: expected of {', '.join(known)}.")
     columns = dict(columns)
     num = len(columns["sky"])
     cut, flags = np.full(num, "", object), np.zeros(num, np.int32)
     active = [*ALWAYS, *(name for name in settings.cuts if name not in ALWAYS)]
-    for name in [*active, *(name for name in CUTS if name not in active)]:
+    for name in [*active, *(name for name in known if name not in active)]:
         if name in CROWDED:
             frame = columns["wave"] / (1 + columns["z"] if name == "rest" else 1)
             columns[CROWDED[name]] = excess(frame, (cut == "") & ~columns["sky"], settings)
         with np.errstate(invalid="ignore"):
-            takes = CUTS[name].takes(columns, settings)
-        flags |= np.where(takes, 1 << list(CUTS).index(name), 0).astype(np.int32)
+            takes = known[name].takes(columns, settings)
+        flags |= np.where(takes, 1 << list(known).index(name), 0).astype(np.int32)
         if name in active:
             cut[takes & (cut == "")] = name
     cut = np.where(cut == "", np.where(columns["sky"], CONTROL, CANDIDATE), cut)

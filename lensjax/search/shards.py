@@ -44,6 +44,8 @@ COLUMNS = {
         "",
         "redshift of the source if the line is what kind says; Lyman-alpha where kind is NaN",
     ),
+    "waves": (pa.list_(pa.float32()), "Angstrom", "of every line of the object that was told apart, best first"),
+    "line_scores": (pa.list_(pa.float32()), "", "score of each of these"),
     "status": (pa.string(), "", "ok, or why the object is not selected or has no score"),
     "cut": (
         pa.string(),

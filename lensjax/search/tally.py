@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 CHUNK = 65_536  # rows in memory at a time
 NEEDED = ("file", "row", "plate", "mjd", "fiberid", "targetid", "ra", "dec", "z", "sky")
-NEEDED += ("selected", "score", "wave", "snr", "status")
+NEEDED += ("selected", "score", "wave", "snr", "z_source", "status")
 OK = "ok"
 OBSERVED_BIN, REST_BIN = 10.0, 10.0  # Angstrom
 SCORE_EDGES = np.linspace(0, 1, 41)

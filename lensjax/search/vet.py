@@ -12,14 +12,12 @@ import pyarrow.parquet as pq
 import lensjax
 from lensjax.core.files import replacing, write_text
 from lensjax.physics import grid
-from lensjax.search import calibration, catalogue, control, grading, match, select, shards
-from lensjax.search.columns import nothing_measured
-from lensjax.search.measure import make_measure
+from lensjax.search import calibration, catalogue, control, select, shards, systems
 from lensjax.search.spectra import Columns, read_hits
 
 HITS_NAME, FUNNEL_NAME = "hits.parquet", "vetting.json"
 NEEDED = ("file", "row", "plate", "mjd", "fiberid", "targetid", "ra", "dec", "z", "sky")
-NEEDED += ("selected", "score", "wave", "snr")
+NEEDED += ("selected", "score", "wave", "snr", "waves", "line_scores")
 BATCH = 65_536  # rows of scores.parquet in memory at a time
 
 
@@ -39,16 +37,18 @@ def vet(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
         "posterior": calibration.posterior(hits["score"], config),
         "probability": calibration.find_probability(hits["score"], folder, scored.get("scorer", "")),
     }
-    columns = describe(select.apply(measure(config, hits), config.vet), config)
-    summary = control.summarise(columns, counts, config)
+    system = systems.of(config)
+    columns = system.describe(select.apply(measure(config, hits), config.vet, system.CUTS), config)
+    summary = control.summarise(columns, counts, config, system.CUTS)
     meta = provenance(config, scored, summary)
     with replacing(folder / HITS_NAME) as temporary:
-        catalogue.write_parquet(catalogue.make_table(columns, meta), temporary)
+        catalogue.write_parquet(catalogue.make_table(columns, meta, system.COLUMNS), temporary)
     chosen = columns["cut"] == select.CANDIDATE
-    order = np.lexsort((-columns["fit_snr"][chosen], columns["grade"][chosen]))
-    candidates = {name: values[chosen][order] for name, values in columns.items()}
-    paths = catalogue.write_candidates(folder, catalogue.make_table(candidates, meta))
-    shards.write_cuts(scores, columns["index"], columns["cut"])
+    candidates = {name: values[chosen] for name, values in columns.items()}
+    order = system.order(candidates)
+    candidates = {name: values[order] for name, values in candidates.items()}
+    paths = catalogue.write_candidates(folder, catalogue.make_table(candidates, meta, system.COLUMNS))
+    shards.write_cuts(scores, *first_cut(columns["index"], columns["cut"]))
     write_text(folder / FUNNEL_NAME, json.dumps(summary, indent=1) + "\n")
     print(f"{paths[0]}: {control.sentence(summary)}")
     return summary
@@ -67,37 +67,59 @@ def collect(path: pathlib.Path, threshold: float) -> tuple[Columns, dict[str, in
             counts["galaxies"] += int((rows["selected"] & scored).sum())
             counts["sky_fibers"] += int((rows["sky"] & scored).sum())
             chosen = np.flatnonzero((rows["selected"] | rows["sky"]) & (rows["score"] > threshold))
-            parts.append({name: values[chosen] for name, values in rows.items()} | {"index": chosen + start})
+            kept = {name: values[chosen] for name, values in rows.items()} | {"index": chosen + start}
+            parts.append(spread(kept, threshold))
             start += len(scored)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, counts
+
+
+def spread(rows: Columns, threshold: float) -> Columns:
+    """Objects -> hits: one row for each line above the threshold, best first; the best alone where no list is kept.
+
+    rows: (N,) columns; waves and line_scores hold a list each. Returns the other columns, (M,).
+    """
+    alone = [[wave] for wave in rows["wave"]], [[score] for score in rows["score"]]
+    lists = [
+        [own if len(own) else best for own, best in zip(rows[name], other, strict=True)]
+        for name, other in zip(("waves", "line_scores"), alone, strict=True)
+    ]
+    above = [np.asarray(scores) > threshold for scores in lists[1]]
+    number = [int(each.sum()) for each in above]
+    hits = {name: np.repeat(x, number) for name, x in rows.items() if name not in ("waves", "line_scores")}
+    for name, values in zip(("wave", "score"), lists, strict=True):
+        chosen = [np.asarray(x, np.float32)[k] for x, k in zip(values, above, strict=True)]
+        hits[name] = np.concatenate([np.zeros(0, np.float32), *chosen])
+    return hits
+
+
+def first_cut(index: np.ndarray, cut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What becomes of each object (K,): candidate, or control, if one of its lines does, else the cut of its best.
+
+    index, cut: (M,) of lines, those of an object one behind the other and best first.
+    """
+    kept = np.isin(cut, (select.CANDIDATE, select.CONTROL))
+    order = np.lexsort((np.arange(len(index)), ~kept, index))
+    objects, first = np.unique(index[order], return_index=True)
+    return objects, cut[order][first]
 
 
 def measure(config: Any, hits: Columns) -> Columns:
     """The hits with all that `make_measure` finds, (M,) columns; NaN where a spectrum is gone.
 
-    `wave` becomes that of the fitted line, `hit_wave` the scorer's; z becomes z_lens too.
+    `wave` becomes that of the fitted line, `hit_wave` the scorer's.
     """
+    system = systems.of(config)
     if not len(hits["wave"]):
-        return {**hits, "hit_wave": hits["wave"], "z_lens": hits["z"], **nothing_measured()}
+        return {**hits, "hit_wave": hits["wave"], **system.nothing_measured()}
     both = np.array([config.vet.window, config.data.window])
     loglam = grid.window(both.min(), both.max())
-    measure_chunk = make_measure(config, loglam)
+    measure_chunk = system.make_measure(config, loglam)
     parts = [measure_chunk(chunk, hits) for chunk in read_hits(hits, loglam, config.vet.chunk)]
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     for name, values in found.items():
         if values.dtype.kind == "f":
             found[name] = np.where(found["readable"], values, np.nan)
-    return {**hits, "hit_wave": hits["wave"], "z_lens": hits["z"], **found}
-
-
-def describe(columns: Columns, config: Any) -> Columns:
-    """The columns with name, theta_e, known, known_distance, doubts and grade."""
-    name = np.array([catalogue.iau_name(*place) for place in zip(columns["ra"], columns["dec"], strict=True)], np.str_)
-    known, distance = match.known_lenses(columns["ra"], columns["dec"], config.vet)
-    radius = match.einstein_radius(columns["z_lens"], columns["z_source"], config.vet.velocity_dispersion)
-    columns = {**columns, "name": name, "known": known, "known_distance": distance, "theta_e": radius}
-    doubts, grade = grading.grade(columns, config.vet)
-    return {**columns, "doubts": doubts, "grade": grade}
+    return {**hits, "hit_wave": hits["wave"], **found}
 
 
 def provenance(config: Any, scored: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from lensjax.search.candidate_figures import annotate, draw_line, draw_spectrum
-from lensjax.search.candidates import Row, Vetted
+from lensjax.search.candidate_figures import annotate, draw_line, draw_spectrum, write_pdfs
+from lensjax.search.candidates import Row, Vetted, read_spectra
 from lensjax.search.figures import inline_figure
+from lensjax.search.hit_fits import make_fit
+
+__all__ = ["candidate", "candidate_table", "label", "legend", "make_fit", "read_spectra", "write_pdfs"]
 
 DOUBTS = {
     "symmetric": "no red tail is certain",

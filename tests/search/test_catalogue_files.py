@@ -130,7 +130,7 @@ def test_known_lenses_are_matched_by_place(tmp_path):
     path = tmp_path / "known.csv"
     Table({"Name": ["far", "lens"], "RA": [10.0, 359.9999], "DEC": [5.0, -60.0]}).write(path)
     ra, dec = np.array([0.0001, 359.9999, np.nan]), np.array([-60.0, -60.0 + 2.5 / 3600, 0.0])
-    name, distance = match.known_lenses(ra, dec, settings(path))
+    name, distance = match.known_objects(ra, dec, settings(path))
     assert name.tolist() == ["lens", "", ""]
     np.testing.assert_allclose(distance, [0.72 * np.cos(np.pi / 3), np.nan, np.nan], rtol=1e-6)
 
@@ -140,9 +140,9 @@ def test_a_table_of_known_lenses_that_cannot_be_used_is_one_sentence(tmp_path):
     for text, sentence in (("a,b\n1,2\n", "has the columns a, b and 1 rows"), ("ra,dec\n12:00:00,1\n", "in degrees")):
         path.write_text(text)
         with pytest.raises(UserError, match=sentence):
-            match.known_lenses(np.zeros(1), np.zeros(1), settings(path))
+            match.known_objects(np.zeros(1), np.zeros(1), settings(path))
     with pytest.raises(UserError, match="cannot be read"):
-        match.known_lenses(np.zeros(1), np.zeros(1), settings(tmp_path / "none.fits"))
+        match.known_objects(np.zeros(1), np.zeros(1), settings(tmp_path / "none.fits"))
 
 
 def test_einstein_radius_of_an_isothermal_sphere():

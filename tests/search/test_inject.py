@@ -15,7 +15,7 @@ from scipy import optimize, special
 from configs import lya
 from lensjax.core.errors import UserError
 from lensjax.physics import grid
-from lensjax.search import calibration, completeness, inject, restore
+from lensjax.search import calibration, completeness, inject, inject_lines, restore
 from lensjax.surveys.write import write_spplate
 
 WINDOW = (4000.0, 4200.0)
@@ -50,7 +50,8 @@ def test_the_line_has_the_flux_and_the_snr_that_the_truth_says():
     ones = np.ones((num, len(LOGLAM)), np.float32)
     example = {"flux": 0 * ones, "ivar": 4 * ones, "wdisp": ones, "z": np.full(num, 0.5, np.float32)}
     snr = np.linspace(4, 20, num, dtype=np.float32)
-    draw = inject.make_inject(LOGLAM, 0.5)
+    settings = type("Config", (), {"inject": type("Inject", (), {"mirror_fraction": 0.5})})
+    draw = inject_lines.make_inject(settings, LOGLAM)
     lit, truth = jax.device_get(draw(jax.random.split(jax.random.key(1), num), example, snr))
     inner = (truth["wave"] > 4050) & (truth["wave"] < 4150)
     width = grid.wave(LOGLAM) * np.log(10) * grid.STEP
@@ -67,9 +68,9 @@ def test_the_line_has_the_flux_and_the_snr_that_the_truth_says():
 def run(plate):
     """run(folder): the whole of an injection; the scorer and the lines are compiled once."""
     config = config_of(plate)
-    scorer, drawn = restore.make_scorer(config, plate), inject.make_inject(LOGLAM, config.inject.mirror_fraction)
+    scorer, drawn = restore.make_scorer(config, plate), inject_lines.make_inject(config, LOGLAM)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inject, "make_inject", lambda *_: drawn)
+        patch.setattr(inject_lines, "make_inject", lambda *_: drawn)
         yield lambda folder: inject.inject(config, folder, scorer)
 
 
@@ -147,14 +148,14 @@ def test_nothing_to_inject_into_is_said(plate, tmp_path):
 
 def test_cells_hold_every_line_once_and_the_table_documents_itself(tmp_path):
     rng = np.random.default_rng(2)
-    lines = {name: rng.uniform(1, 2, 500) for name in completeness.AXES}
+    lines = {name: rng.uniform(1, 2, 500) for name in inject_lines.AXES}
     lines |= {"hit": rng.uniform(size=500) < 0.8}
     lines["found"] = lines["hit"] & (lines["snr"] > 1.5)
-    edges = dict.fromkeys(completeness.AXES, (1.0, 1.5, 2.0))
+    edges = dict.fromkeys(inject_lines.AXES, (1.0, 1.5, 2.0))
     settings = type("Settings", (), {"edges": edges})
-    path = completeness.write_completeness(tmp_path / "c.fits", lines, settings, {"THRESH": 0.5})
+    path = completeness.write_completeness(tmp_path / "c.fits", lines, settings, {"THRESH": 0.5}, inject_lines)
     with fits.open(path) as units:
-        assert [unit.name for unit in units[1:]] == list(completeness.MAPS)
+        assert [unit.name for unit in units[1:]] == list(inject_lines.MAPS)
     table = Table.read(path, hdu="WAVE_SNR")
     assert table["injected"].sum() == 500 and table["found"].sum() == lines["found"].sum()
     np.testing.assert_array_equal(table["completeness"][table["snr_high"] == 1.5], 0)

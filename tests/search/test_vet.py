@@ -10,7 +10,7 @@ from astropy.table import Table
 
 from configs import lya
 from lensjax.physics import grid
-from lensjax.search import calibration, catalogue, shards, vet
+from lensjax.search import calibration, catalogue, emitters, shards, vet
 from lensjax.search.columns import COLUMNS
 from lensjax.search.shards import schema
 from lensjax.surveys.write import write_spplate
@@ -46,7 +46,7 @@ def write_run(folder):
         "dec": -0.5,
     }
     usual |= {"zwarning": 0, "class": "GALAXY", "subclass": "", "wave": 4050.0, "snr": 8.0}
-    usual |= {"kind": 0.7, "z_source": 2.33, "status": "ok", "cut": ""}
+    usual |= {"kind": 0.7, "z_source": 2.33, "status": "ok", "cut": "", "waves": [], "line_scores": []}
     rows = []
     for i in range(NUM):
         sky = bool(objtype[i] == "SKY")
@@ -88,7 +88,7 @@ def fake_measure(config, loglam):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(vet, "make_measure", fake_measure)
+    monkeypatch.setattr(emitters, "make_measure", fake_measure)
     write_run(tmp_path)
     return tmp_path
 

@@ -1,0 +1,35 @@
+"""The search for Lyman-alpha emitters behind galaxies, as `systems` asks for it."""
+
+from typing import Any
+
+import numpy as np
+
+from lensjax.search import catalogue, grading, inject_lines, match, vetted_page
+from lensjax.search.columns import COLUMNS, nothing_measured
+from lensjax.search.matched_filter import STATUS, make_predict
+from lensjax.search.measure import make_measure
+from lensjax.search.select import CUTS
+from lensjax.search.spectra import Columns
+
+__all__ = ["COLUMNS", "CUTS", "STATUS", "injection", "make_measure", "make_predict", "nothing_measured", "view"]
+
+view, injection = vetted_page, inject_lines
+REDSHIFT = "z_lens"  # column of the foreground object's redshift
+
+
+def identity(config: Any) -> str:
+    """Settings that the matched filter depends on."""
+    return f"{config.search.scorer} {config.sim.continuum} {config.search.matched_filter.to_json()}"
+
+
+def describe(columns: Columns, config: Any) -> Columns:
+    """The columns with name, theta_e, known, known_distance, doubts and grade."""
+    columns = {**columns, **catalogue.identify(columns, config.vet), "z_lens": columns["z"]}
+    radius = match.einstein_radius(columns["z_lens"], columns["z_source"], config.vet.velocity_dispersion)
+    doubts, grade = grading.grade(columns, config.vet)
+    return {**columns, "theta_e": radius, "doubts": doubts, "grade": grade}
+
+
+def order(columns: Columns) -> np.ndarray:
+    """By grade, then by S/N of the fit."""
+    return np.lexsort((-columns["fit_snr"], columns["grade"]))

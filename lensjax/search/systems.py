@@ -1,0 +1,30 @@
+"""What the search of one system consists of beyond the machinery: a module of functions and tables, named here.
+
+make_predict(config, practical)   the traditional scorer: predict(params, model_state, batch)
+STATUS                            its status codes -> sentence
+identity(config)                  text of the settings that it depends on
+make_measure(config, loglam)      measure(chunk, hits) -> columns of the chunk's hits
+nothing_measured()                the same of no hits
+CUTS                              name -> select.Cut
+COLUMNS                           of candidates.*: name -> (unit, UCD, meaning)
+REDSHIFT                          name there of the redshift of the object in front
+describe(columns, config)         the columns with what is derived of them: name, grade, ...
+order(columns)                    permutation of candidates, best first
+view                              the module that shows candidates on the page, see `vetted_page`
+injection                         the module that injects into the user's spectra, see `inject_lines`
+"""
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+from lensjax.core.errors import UserError
+
+MODULES = {"lya": "lensjax.search.emitters", "mgii": "lensjax.search.absorbers"}
+
+
+def of(config: Any) -> ModuleType:
+    """The module of config.system; UserError for a system that is not searched in spectra."""
+    if config.system not in MODULES:
+        raise UserError(f"config.system is {config.system!r}, and spectra are searched for {', '.join(MODULES)}.")
+    return importlib.import_module(MODULES[config.system])
