@@ -1,6 +1,7 @@
 """The two figures of a candidate: its line as in Figure 7 of Li et al. (2018), and its whole spectrum."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -78,12 +79,27 @@ def spans(wave: np.ndarray, chosen: np.ndarray) -> list[tuple[float, float]]:
     return [(float(wave[a]), float(wave[b - 1] * 10**grid.STEP - wave[a])) for a, b in ends]
 
 
-def write_pdfs(folder: pathlib.Path, names: list[str], rows: list[Row], spectra: list[Any], loglam: np.ndarray) -> None:
-    """NAME.pdf into `folder`, the line and under it the whole spectrum; older ones of other candidates are removed."""
+def draw_page(figure: Any, spectrum: Candidate, row: Row, loglam: np.ndarray) -> None:
+    """The line and under it the whole spectrum."""
+    upper, lower = list(figure.subfigures(2, 1, height_ratios=(3, 2), squeeze=False).ravel())
+    draw_line(upper, spectrum, row, loglam)
+    draw_spectrum(lower, spectrum, row, loglam)
+    upper.text(0.02, 0.97, f"{row['name']}: {annotate(row)}", fontsize=7.5, va="top")
+
+
+def write_pdfs(
+    folder: pathlib.Path,
+    names: list[str],
+    rows: list[Row],
+    spectra: list[Any],
+    loglam: np.ndarray,
+    draw: Callable[..., None] = draw_page,
+) -> None:
+    """NAME.pdf into `folder` of each spectrum that is none of the sentences; older ones of others are removed."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    drawn = [(n, r, s) for n, r, s in zip(names, rows, spectra, strict=True) if isinstance(s, Candidate)]
+    drawn = [(n, r, s) for n, r, s in zip(names, rows, spectra, strict=True) if not isinstance(s, str)]
     for old in folder.glob("*.pdf"):
         if old.stem not in {name for name, _, _ in drawn}:
             old.unlink()
@@ -91,8 +107,5 @@ def write_pdfs(folder: pathlib.Path, names: list[str], rows: list[Row], spectra:
     for name, row, spectrum in drawn:
         with matplotlib.rc_context(style), replacing(folder / f"{name}.pdf") as temporary:
             figure = Figure(figsize=(7.2, 7.4))
-            upper, lower = list(figure.subfigures(2, 1, height_ratios=(3, 2), squeeze=False).ravel())
-            draw_line(upper, spectrum, row, loglam)
-            draw_spectrum(lower, spectrum, row, loglam)
-            upper.text(0.02, 0.97, f"{name}: {annotate(row)}", fontsize=7.5, va="top")
+            draw(figure, spectrum, row, loglam)
             figure.savefig(temporary, metadata={"CreationDate": None})

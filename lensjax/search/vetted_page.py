@@ -1,6 +1,7 @@
 """The parts of a search's page that tell of its vetting: cuts, candidates, what was cut."""
 
 import html
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def cuts(vetted: Vetted) -> str:
             rows.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
     left = f'<td class="n">{said["candidates"]:,}</td><td class="n">{said["controls"]:,}</td>'
     rows.append(f"<tr><th>candidates</th>{left}<td>no cut took them</td></tr>")
-    head = "<tr><th>cut</th><th class=n>galaxies</th><th class=n>sky fibers</th><th>why</th></tr>"
+    head = "<tr><th>cut</th><th class=n>objects</th><th class=n>sky fibers</th><th>why</th></tr>"
     return f'<div class="scroll"><table class="hits">{head}{"".join(rows)}</table></div><p>{false_hits(said)}</p>'
 
 
@@ -46,7 +47,7 @@ def false_hits(said: dict[str, Any]) -> str:
     if false["expected"] is None:
         return "No sky fiber was among the input: how many candidates are false is not known."
     return (
-        f"If galaxies err as often as sky fibers, {false['expected']:.1f} ({false['lower']:.1f} to "
+        f"If they err as often as sky fibers, {false['expected']:.1f} ({false['lower']:.1f} to "
         f"{false['upper']:.1f}, 68 %) of the candidates are false: {said['controls']:,} of {said['sky_fibers']:,} sky "
         "fibers pass every cut."
     )
@@ -56,21 +57,31 @@ def _cell(value: float, digits: int) -> str:
     return f'<td class="n">{value:.{digits}f}</td>' if np.isfinite(value) else '<td class="n">–</td>'
 
 
-def candidate_table(vetted: Vetted) -> str:
-    """One line a candidate, best first, with a link to its figures and what speaks against it."""
+NUMBERS = (
+    ("z lens", "z_lens", 4),
+    ("z source", "z_source", 4),
+    ("S/N", "fit_snr", 1),
+    ("flux", "flux", 1),
+    ("α", "alpha", 1),
+)
+
+
+def candidate_table(vetted: Vetted, numbers: Sequence[tuple[str, str, int]] = NUMBERS) -> str:
+    """One line a candidate, best first, with a link to its figures and what speaks against it.
+
+    numbers: (head, column, decimals) of what is shown of each.
+    """
     if not vetted.rows:
         return "<p>No candidates: the cuts took every hit.</p>"
     calibrated = any(np.isfinite(row["probability"]) for row in vetted.rows)
-    heads = ["#", "name", "grade", "z lens", "z source", "S/N", "flux", "α", "score"]
-    heads += ["P(line)"] * calibrated + ["against it"]
+    numbers = [*numbers, ("score", "score", 3), *([("P(line)", "probability", 3)] * calibrated)]
+    heads = ["#", "name", "grade", *(head for head, _, _ in numbers), "against it"]
     text = {"name", "grade", "against it"}
     head = "".join(f"<th{'' if name in text else ' class=n'}>{name}</th>" for name in heads)
     rows = []
     for i, row in enumerate(vetted.rows, 1):
         link = f'<a href="#hit-{i}">{html.escape(label(row))}</a>'
-        numbers = [(row[k], n) for k, n in (("z_lens", 4), ("z_source", 4), ("fit_snr", 1), ("flux", 1))]
-        numbers += [(row["alpha"], 1), (row["score"], 3), *([(row["probability"], 3)] * calibrated)]
-        cells = "".join(_cell(*pair) for pair in numbers)
+        cells = "".join(_cell(row[name], digits) for _, name, digits in numbers)
         against = html.escape(row["doubts"].replace(",", ", ")) or "–"
         grade = html.escape(row["grade"])
         rows.append(f'<tr><td class="n">{i}</td><td>{link}</td><td>{grade}</td>{cells}<td>{against}</td></tr>')
@@ -86,25 +97,40 @@ def label(row: Row) -> str:
 
 def candidate(number: int, row: Row, spectrum: Any, loglam: np.ndarray) -> str:
     """The figures of a candidate, what was measured, and what speaks against it."""
-    name, facts = html.escape(label(row)), html.escape(annotate(row))
-    against = [str(DOUBTS.get(doubt, doubt)) for doubt in row["doubts"].split(",") if doubt]
-    said = "; ".join(against) or "nothing that was looked for"
-    rest = (
+    measured = (
         f"flux {row['flux']:.1f} ± {row['flux_err']:.1f}; FWHM {row['fwhm']:.0f} ± {row['fwhm_err']:.0f} km/s; "
         f"skew over Gaussian Δχ² {row['delta_chi2']:.1f}; log odds of [O II] {row['oii_odds']:.1f}"
     )
+    draws = {"Whole spectrum": (draw_spectrum, (7.2, 3.0)), "Line": (draw_line, (4.4, 3.4))}
+    return figure(number, row, spectrum, loglam, (annotate(row), measured), DOUBTS, draws)
+
+
+def figure(
+    number: int, row: Row, spectrum: Any, loglam: np.ndarray, facts: Sequence[str], doubts: Row, draws: dict[str, Any]
+) -> str:
+    """A candidate's caption and its two drawings.
+
+    facts: lines of the caption. doubts: name -> sentence. draws: title -> (draw(figure, spectrum, row, loglam), inches)
+    of the wide drawing and the narrow one.
+    """
+    name = html.escape(label(row))
+    against = [str(doubts.get(doubt, doubt)) for doubt in row["doubts"].split(",") if doubt]
+    said = "; ".join(against) or "nothing that was looked for"
     place = f"{row['plate']}-{row['mjd']}-{row['fiberid']:04d}; RA {row['ra']:.5f}°, Dec {row['dec']:.5f}°"
     known = f"<br>Known: {html.escape(row['known'])}, {row['known_distance']:.1f}″ away" if row["known"] else ""
     caption = (
-        f"<figcaption><h3>{number}. {name}, grade {html.escape(row['grade'])}</h3>{facts}<br>{html.escape(rest)}<br>"
-        f"Against it: {html.escape(said)}.{known}<br>{place}; {html.escape(row['file'])}, row {row['row']}</figcaption>"
+        f"<figcaption><h3>{number}. {name}, grade {html.escape(row['grade'])}</h3>"
+        f"{'<br>'.join(map(html.escape, facts))}<br>Against it: {html.escape(said)}.{known}<br>{place}; "
+        f"{html.escape(row['file'])}, row {row['row']}</figcaption>"
     )
     if isinstance(spectrum, str):
         return f'<figure id="hit-{number}">{caption}<p class="gone">{html.escape(spectrum)}</p></figure>'
     options = dict(spectrum=spectrum, row=row, loglam=loglam)
-    whole = inline_figure(draw_spectrum, f"w{number}", f"Whole spectrum of {name}", (7.2, 3.0), **options)
-    line = inline_figure(draw_line, f"z{number}", f"Line of {name}: {facts}", (4.4, 3.4), **options)
-    panels = f'<div class="pair"><div class="wide">{whole}</div><div class="zoom">{line}</div></div>'
+    wide, narrow = (
+        inline_figure(draw, f"{letter}{number}", f"{title} of {name}: {facts[0]}", size, **options)
+        for letter, (title, (draw, size)) in zip("wz", draws.items(), strict=True)
+    )
+    panels = f'<div class="pair"><div class="wide">{wide}</div><div class="zoom">{narrow}</div></div>'
     return f'<figure id="hit-{number}">{caption}{panels}</figure>'
 
 
@@ -119,9 +145,14 @@ def legend() -> str:
         "mask": "masked: bad pixels, lines of the galaxy",
         "sky": "airglow and city-light lines",
     }
-    key = "".join(f'<li><i style="background:var(--{name})"></i>{text}</li>' for name, text in kinds.items())
     unit = "10<sup>-17</sup> erg s<sup>-1</sup> cm<sup>-2</sup>"
-    return f'<ul class="key">{key}</ul><p>Flux in {unit}, flux density in {unit} Å<sup>-1</sup>.</p>'
+    return key(kinds, f"Flux in {unit}, flux density in {unit} Å<sup>-1</sup>.")
+
+
+def key(kinds: dict[str, str], note: str) -> str:
+    """Colour of the page -> meaning, as a list, and a note under it."""
+    items = "".join(f'<li><i style="background:var(--{name})"></i>{text}</li>' for name, text in kinds.items())
+    return f'<ul class="key">{items}</ul><p>{note}</p>'
 
 
 def lost_table(vetted: Vetted) -> str:
