@@ -12,6 +12,13 @@ HBETA = 4862.683
 OIII = (4960.295, 5008.239)
 HALPHA = 6564.614
 
+# Absorption lines of gas in front of quasars, and their oscillator strengths (Morton 2003, ApJS 149, 205).
+MGII, MGII_STRENGTH = (2796.352, 2803.531), (0.6155, 0.3058)
+FEII, FEII_STRENGTH = (2344.214, 2374.461, 2382.765, 2586.650, 2600.173), (0.114, 0.0313, 0.320, 0.0691, 0.239)
+MGI = 2852.964
+CIV, CIV_STRENGTH = (1548.195, 1550.770), (0.1899, 0.0948)
+ALIII, ALIII_STRENGTH = (1854.716, 1862.790), (0.559, 0.278)
+
 # Lines of the lens galaxy that Li et al. (2018), section 3.3, mask: [NeV] 3347, 3427, [OII] 3727, [NeIII] 3869.
 LENS_LINES = (3346.8, 3426.8, OII, 3869.9)
 

@@ -40,17 +40,21 @@ class Continua(NamedTuple):
     project: jax.Array  # (B, K, K) keeps of coefficients what the bin's first eigenvectors hold
 
 
-def read_library(source: str) -> Library:
-    """The library called `source`: "passive", an .npz that `save_library` wrote, or a pipeline's eigenspectra FITS."""
-    path = PASSIVE if source == "passive" else pathlib.Path(source)
+def read_library(source: str, shipped: pathlib.Path = PASSIVE) -> Library:
+    """The library called `source`: "passive" or "shipped", an .npz that `save_library` wrote, or a pipeline's FITS.
+
+    shipped: what those two names stand for, and what eigenspectra without coefficients get theirs from.
+    """
+    path = shipped if source in ("passive", "shipped") else pathlib.Path(source)
     if not path.is_file():
         raise UserError(
-            f"config.sim.continuum is {source!r}, which is no file: give 'passive', a continua.npz or spEigenGal-*.fits"
+            f"config.sim.continuum is {source!r}, which is no file: give 'shipped', a continua.npz or spEigen*.fits"
         )
-    if path.suffix == ".npz":
-        with np.load(path) as stored:
-            return Library(float(stored["loglam0"]), stored["vectors"], stored["coefficients"])
-    return _read_eigenspectra(path)
+    if path.suffix != ".npz":
+        return _read_eigenspectra(path, read_library("shipped", shipped))
+    with np.load(path) as stored:
+        arrays = (np.asarray(stored[name], np.float32) for name in ("vectors", "coefficients"))
+        return Library(float(stored["loglam0"]), *arrays)
 
 
 def save_library(path: pathlib.Path, library: Library) -> None:
@@ -58,17 +62,16 @@ def save_library(path: pathlib.Path, library: Library) -> None:
     np.savez_compressed(path, **library._asdict())
 
 
-def _read_eigenspectra(path: pathlib.Path) -> Library:
-    """Pipeline eigenspectra, with the coefficients that fit the shipped galaxies to them by least squares."""
+def _read_eigenspectra(path: pathlib.Path, shipped: Library) -> Library:
+    """Pipeline eigenspectra, with the coefficients that fit the shipped spectra to them by least squares."""
     from astropy.io import fits
 
     with fits.open(path) as hdus:
         primary: Any = hdus[0]
         vectors, loglam0 = np.asarray(primary.data, np.float32), float(primary.header["COEFF0"])
-    passive = read_library("passive")
-    overlap = slice(max(0, round((loglam0 - passive.loglam0) / grid.STEP)), None)
-    own = shift(passive, overlap, vectors, loglam0)
-    spectra = passive.coefficients @ passive.vectors[:, overlap]
+    overlap = slice(max(0, round((loglam0 - shipped.loglam0) / grid.STEP)), None)
+    own = shift(shipped, overlap, vectors, loglam0)
+    spectra = shipped.coefficients @ shipped.vectors[:, overlap]
     coefficients = np.linalg.lstsq(own.T, spectra.T, rcond=None)[0].T
     return Library(loglam0, vectors, coefficients.astype(np.float32))
 
@@ -117,13 +120,13 @@ def decompose(flux: np.ndarray, ivar: np.ndarray, num_vectors: int = 10, iterati
     weight = np.asarray(ivar, float)
     vectors = np.linalg.svd(np.where(weight > 0, flux, 0.0), full_matrices=False)[2][:num_vectors]
     for _ in range(iterations):
-        coefficients = _weighted_solve(vectors, flux, weight)
-        vectors = _weighted_solve(coefficients.T, np.asarray(flux).T, weight.T).T
+        coefficients = weighted_solve(vectors, flux, weight)
+        vectors = weighted_solve(coefficients.T, np.asarray(flux).T, weight.T).T
         vectors = np.linalg.qr(vectors.T)[0].T
     return vectors
 
 
-def _weighted_solve(design: np.ndarray, data: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def weighted_solve(design: np.ndarray, data: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """For every row of `data` (N, M): the c (K,) that minimises sum weight (data - c design)^2; returns (N, K)."""
     normal = np.einsum("km,nm,lm->nkl", design, weight, design, optimize=True)
     normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(len(design)) + 1e-30 * np.eye(
