@@ -30,3 +30,13 @@ def paper_simulation() -> dict:
     nothing = dict.fromkeys(("feii_fraction", "civ_fraction", "associated_fraction", "bal_fraction", "dirt"), 0.0)
     laws = {"absorber_law": "paper", "width_law": "paper", "max_absorbers": 1, "least_pixel_snr": 3.0}
     return {**nothing, **laws, "redshift": (0.36, 2.8)}
+
+
+def absorber_catalogue() -> config_dict.ConfigDict:
+    """The block config.data.absorbers: real spectra labelled by a catalogue, config.data.source = "absorbers"."""
+    absorbers = config_dict.ConfigDict()
+    absorbers.catalogue = ""  # table of absorbers: z_abs, W2796 by plate, mjd, fiber or TARGETID; FITS, CSV, ECSV
+    absorbers.spectra = ""  # file, folder, glob or list file of the spectra
+    absorbers.draw = 0  # which of the five draws of the negatives, 0 to 4
+    absorbers.split = "random"  # 4:1 at random, or "survey": train on SDSS-I/II, test on BOSS and later
+    return absorbers
