@@ -93,9 +93,9 @@ def serve(measures: dict[str, Callable[[], float]]) -> None:
         print(json.dumps(measures[line.strip()]()), flush=True)
 
 
-def torch_worker(case: str, folder: pathlib.Path) -> Worker:
+def torch_worker(case: str, folder: pathlib.Path, twin: str = "torch_resnet.py") -> Worker:
     """The PyTorch twin, by the interpreter that LENSJAX_TORCH_PYTHON names (default: this one)."""
-    script = pathlib.Path(__file__).parent / "peers" / "torch_resnet.py"
+    script = pathlib.Path(__file__).parent / "peers" / twin
     return Worker(str(script), case, str(folder), python=os.environ.get("LENSJAX_TORCH_PYTHON", sys.executable))
 
 

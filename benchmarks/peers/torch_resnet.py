@@ -22,6 +22,14 @@ LINEAR_SNR, MAX_LOG_GAIN, EXCLUDED = 5.0, 5.0, -1e9  # models/heads.py
 CHUNKS = (32, 128, 256)  # spectra of one pass; the best of them is the peer
 
 
+def fill(layer: nn.Module, weights: dict[str, np.ndarray], name: str) -> None:
+    """Weights of one layer: kernels (K, C, D) and (C, D) of ours become (D, C, K) and (D, C)."""
+    kernel = torch.from_numpy(weights[f"{name}/kernel"]).movedim(-1, 0)
+    kernel = kernel.movedim(-1, 1) if kernel.ndim == 3 else kernel
+    layer.weight.copy_(kernel.reshape(layer.weight.shape))
+    layer.bias.copy_(torch.from_numpy(weights[f"{name}/bias"]))
+
+
 class Block(nn.Module):
     """relu(shortcut(x) + skip * branch(x)), three convolutions in the branch."""
 
@@ -54,23 +62,15 @@ class ResNet(nn.Module):
         self._load(weights)
 
     def _load(self, weights: dict[str, np.ndarray]) -> None:
-        """Kernels (K, C, D) and (C, D) of ours become (D, C, K) and (D, C)."""
-
-        def fill(layer: nn.Module, name: str) -> None:
-            kernel = torch.from_numpy(weights[f"{name}/kernel"]).movedim(-1, 0)
-            kernel = kernel.movedim(-1, 1) if kernel.ndim == 3 else kernel
-            layer.weight.copy_(kernel.reshape(layer.weight.shape))
-            layer.bias.copy_(torch.from_numpy(weights[f"{name}/bias"]))
-
         with torch.no_grad():
             for i, block in enumerate(self.blocks):
                 layers = [*block.branch, block.shortcut]
                 for j, layer in enumerate(layers[: 3 + isinstance(block.shortcut, nn.Conv1d)]):
-                    fill(layer, f"Block_{i}/Conv_{j}")
+                    fill(layer, weights, f"Block_{i}/Conv_{j}")
                 block.skip.fill_(float(weights[f"Block_{i}/skip"]))
-                fill(self.pixel[i], f"PixelHead_0/pixel_{i}")
+                fill(self.pixel[i], weights, f"PixelHead_0/pixel_{i}")
             self.bias.fill_(float(weights["PixelHead_0/bias"]))
-            fill(self.pooled, "PooledHead_0/Dense_0")
+            fill(self.pooled, weights, "PooledHead_0/Dense_0")
 
     def forward(self, x: torch.Tensor, snr: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         n, c, p = x.shape

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from lensjax.core.errors import UserError
-from lensjax.models import classics1d, layers, resnet1d, resnet2d
+from lensjax.models import classics1d, cnn1d, layers, resnet1d, resnet2d
 from lensjax.models.initial import init_variables
 
 __all__ = ["DTYPES", "MODELS", "init_variables", "make_model", "make_projector"]
@@ -28,12 +28,19 @@ def _make_resnet1d(model) -> resnet1d.ResNet1D:
     )
 
 
-def _make_lenet(model) -> classics1d.LeNet1D:
-    return classics1d.LeNet1D(dropout=model.dropout, dtype=DTYPES[_choose("dtype", model.dtype, DTYPES)])
+def _make_plain(network, *fields: str):
+    """Factory of a network of spectra with one logit; those of `fields` that config.model has and are not 0 are set."""
 
+    def make(model):
+        given = {name: model.get(name) for name in fields if model.get(name)}
+        if given.get("first_size", 1) < 1:
+            raise UserError(
+                f"model.first_size is {given['first_size']}, expected one of 1, 2, ... pixels, or 0: its own"
+            )
+        dtype = DTYPES[_choose("dtype", model.dtype, DTYPES)]
+        return network(**given, dropout=model.dropout, conv=_conv_forms(model.conv), dtype=dtype)
 
-def _make_alexnet(model) -> classics1d.AlexNet1D:
-    return classics1d.AlexNet1D(dropout=model.dropout, dtype=DTYPES[_choose("dtype", model.dtype, DTYPES)])
+    return make
 
 
 def _make_resnet2d(model) -> resnet2d.ResNet2D:
@@ -48,8 +55,12 @@ def _make_resnet2d(model) -> resnet2d.ResNet2D:
 
 MODELS = {
     "resnet1d": _make_resnet1d,
-    "lenet": _make_lenet,
-    "alexnet": _make_alexnet,
+    "lenet": _make_plain(classics1d.LeNet1D, "first_size"),
+    "alexnet": _make_plain(classics1d.AlexNet1D, "first_size"),
+    "cnn1d": _make_plain(cnn1d.CNN1D, "first_size"),
+    "vgg1d": _make_plain(classics1d.VGG1D, "first_size", "width"),
+    "inception1d": _make_plain(classics1d.Inception1D, "first_size", "width"),
+    "resnet34_1d": _make_plain(classics1d.ResNet34, "first_size", "width"),
     **dict.fromkeys(resnet2d.DEPTHS, _make_resnet2d),
 }
 

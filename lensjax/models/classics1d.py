@@ -1,52 +1,151 @@
-"""LeNet and AlexNet on spectra: the plain networks that Li et al. (2018) found hard to train, for the record."""
+"""Networks made for images, on spectra: the comparisons of Li et al. (2018) and of Zhao et al. (2019).
+
+LeNet and AlexNet are those that the former found hard to train; VGG, Inception and ResNet those of Table 1 of the
+latter, whose Figure 6 varies the size of the first kernels. Two-dimensional k x k kernels become kernels of k pixels.
+In all: conv is the lowering of the convolutions in training and in inference, see `layers`; the first, of few channels,
+is always a matrix product. dtype is of the convolutions; parameters and logits are float32.
+"""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lensjax.models import layers
-from lensjax.models.initial import he_scale
+from lensjax.models import heads, layers
+from lensjax.models.resnet1d import Block
+
+VGG_STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # width over that of the first, convolutions: VGG-16
+RESNET_STAGES = ((1, 3), (2, 4), (4, 6), (8, 3))  # width over that of the first, blocks of two convolutions: ResNet-34
+# Channels of GoogLeNet's modules: 1; before 3, 3; before 5, 5; after pooling. An empty row is a max-pooling by 2.
+INCEPTION = (
+    (64, 96, 128, 16, 32, 32),
+    (128, 128, 192, 32, 96, 64),
+    (),
+    (192, 96, 208, 16, 48, 64),
+    (160, 112, 224, 24, 64, 64),
+    (128, 128, 256, 24, 64, 64),
+    (112, 144, 288, 32, 64, 64),
+    (256, 160, 320, 32, 128, 128),
+    (),
+    (256, 160, 320, 32, 128, 128),
+    (384, 192, 384, 48, 128, 128),
+)
 
 
-class LeNet1D(nn.Module):
-    """LeNet-5 (LeCun et al. 1998) in one dimension: two convolutions of 5, max-pooled by 4, three dense layers."""
+class Classic(nn.Module):
+    """What they share: fields, and the layer of convolution and ReLU. x (N, P, C) -> logit (N,)."""
 
-    dropout: float = 0.0
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, snr: jax.Array, mask: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """x (N, P, C) -> logit (N,); snr and mask are not used."""
-        for width in (6, 16):
-            x = layers.max_pool(nn.relu(layers.Conv(width, 5, dtype=self.dtype)(x)), 4, 4)
-        return {"logit": _dense(x, (120, 84), self.dropout, train)}
-
-
-class AlexNet1D(nn.Module):
-    """AlexNet (Krizhevsky et al. 2012) in one dimension; its two dense layers are narrowed to `dense` units."""
-
-    dense: int = 512
+    first_size: int = 3
     dropout: float = 0.5
+    conv: tuple[str, str] = ("2d", "1d")
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, snr: jax.Array, mask: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """x (N, P, C) -> logit (N,); snr and mask are not used."""
-        for width, size, stride, pooled in (
-            (96, 11, 4, 1),
-            (256, 5, 1, 1),
-            (384, 3, 1, 0),
-            (384, 3, 1, 0),
-            (256, 3, 1, 1),
-        ):
-            x = nn.relu(layers.Conv(width, size, stride, dtype=self.dtype)(x))
+        return {"logit": self._logit(x, train)}
+
+    def _logit(self, x: jax.Array, train: bool) -> jax.Array:
+        raise NotImplementedError
+
+    def _form(self, train: bool) -> str:
+        return self.conv[0 if train else 1]
+
+    def _first(self, x: jax.Array, width: int, stride: int = 1) -> jax.Array:
+        return self._layer(x, width, self.first_size, "gemm", stride)
+
+    def _layer(self, x: jax.Array, width: int, size: int, form: str, stride: int = 1) -> jax.Array:
+        return nn.relu(layers.Conv(width, size, stride, form, dtype=self.dtype)(x))
+
+
+class LeNet1D(Classic):
+    """LeNet-5 (LeCun et al. 1998): two convolutions of 5, max-pooled by 4, three dense layers."""
+
+    first_size: int = 5
+
+    def _logit(self, x: jax.Array, train: bool) -> jax.Array:
+        x = layers.max_pool(self._first(x, 6), 4, 4)
+        x = layers.max_pool(self._layer(x, 16, 5, self._form(train)), 4, 4)
+        return heads.DenseHead(self.dropout, (120, 84))(x, train)
+
+
+class AlexNet1D(Classic):
+    """AlexNet (Krizhevsky et al. 2012); its two dense layers are narrowed to `dense` units."""
+
+    first_size: int = 11
+    dense: tuple[int, ...] = (512, 512)
+
+    def _logit(self, x: jax.Array, train: bool) -> jax.Array:
+        x = layers.max_pool(self._first(x, 96, stride=4), 3, 2)
+        for width, size, pooled in ((256, 5, 1), (384, 3, 0), (384, 3, 0), (256, 3, 1)):
+            x = self._layer(x, width, size, self._form(train))
             x = layers.max_pool(x, 3, 2) if pooled else x
-        return {"logit": _dense(x, (self.dense, self.dense), self.dropout, train)}
+        return heads.DenseHead(self.dropout, self.dense)(x, train)
 
 
-def _dense(x: jax.Array, widths: tuple[int, ...], dropout: float, train: bool) -> jax.Array:
-    """Flatten x (N, P, C), dense layers with dropout before each but the last: (N,)."""
-    x = x.reshape(x.shape[0], -1).astype(jnp.float32)
-    for width in widths:
-        x = nn.relu(nn.Dense(width, kernel_init=he_scale)(nn.Dropout(dropout, deterministic=not train)(x)))
-    return nn.Dense(1, kernel_init=he_scale)(x)[:, 0]
+class VGG1D(Classic):
+    """VGG-16 (Simonyan & Zisserman 2015): thirteen convolutions of 3, five max-poolings, dense layers of `dense` units.
+
+    width: channels of the first stage.
+    """
+
+    width: int = 64
+    dense: tuple[int, ...] = (512, 512)
+
+    def _logit(self, x: jax.Array, train: bool) -> jax.Array:
+        for stage, (factor, depth) in enumerate(VGG_STAGES):
+            for i in range(depth):
+                first = stage == i == 0
+                width = factor * self.width
+                x = self._first(x, width) if first else self._layer(x, width, 3, self._form(train))
+            x = layers.max_pool(x)
+        return heads.DenseHead(self.dropout, self.dense)(x, train)
+
+
+class Inception1D(Classic):
+    """GoogLeNet (Szegedy et al. 2015) without its auxiliary outputs and local response normalisation.
+
+    width: channels of the first layer, 64 in the paper; all others in proportion.
+    """
+
+    width: int = 64
+
+    def _logit(self, x: jax.Array, train: bool) -> jax.Array:
+        form = self._form(train)
+        x = layers.max_pool(self._first(x, self.width, stride=2), 3)
+        x = self._layer(self._layer(x, self.width, 1, form), 3 * self.width, 3, form)
+        x = layers.max_pool(x, 3)
+        for channels in INCEPTION:
+            widths = tuple(max(c * self.width // 64, 1) for c in channels)
+            x = self._module(x, widths, form) if widths else layers.max_pool(x, 3)
+        return heads.DenseHead(self.dropout)(x.mean(axis=1, keepdims=True), train)
+
+    def _module(self, x: jax.Array, widths: tuple[int, ...], form: str) -> jax.Array:
+        """Kernels of 1, 3 and 5 and a max-pooling side by side: (N, P, C) -> (N, P, sum of their widths)."""
+        one, before_three, three, before_five, five, pooled = widths
+        branches = [
+            self._layer(x, one, 1, form),
+            self._layer(self._layer(x, before_three, 1, form), three, 3, form),
+            self._layer(self._layer(x, before_five, 1, form), five, 5, form),
+            self._layer(layers.max_pool(x, 3, 1), pooled, 1, form),
+        ]
+        return jnp.concatenate(branches, axis=-1)
+
+
+class ResNet34(Classic):
+    """ResNet-34 (He et al. 2015): 16 residual blocks of two convolutions with batch normalisation.
+
+    width: channels of the first stage.
+    """
+
+    width: int = 64
+
+    def _logit(self, x: jax.Array, train: bool) -> jax.Array:
+        x = layers.max_pool(self._first(x, self.width, stride=2), 3)
+        for stage, (factor, depth) in enumerate(RESNET_STAGES):
+            for i in range(depth):
+                stride, project = (2, True) if stage and i == 0 else (1, False)
+                block = Block(
+                    factor * self.width, project, form=self._form(train), depth=2, stride=stride, dtype=self.dtype
+                )
+                x = block(x, train)
+        return heads.DenseHead(self.dropout)(x.mean(axis=1, keepdims=True), train)

@@ -37,14 +37,21 @@ def upsample(x: jax.Array, pixels: int) -> jax.Array:
 
 
 class DenseHead(nn.Module):
-    """The paper's: every feature of every pixel, dropout, one dense unit. (N, P, C) -> (N,)."""
+    """Every feature of every pixel, dropout, dense layers of `widths` with dropout between them, one dense unit.
+
+    (N, P, C) -> (N,). Without `widths` it is the head of Li et al. (2018).
+    """
 
     dropout: float = 0.0
+    widths: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        flat = x.reshape(x.shape[0], -1).astype(jnp.float32)
-        return nn.Dense(1, kernel_init=he_scale)(nn.Dropout(self.dropout, deterministic=not train)(flat))[:, 0]
+        x = x.reshape(x.shape[0], -1).astype(jnp.float32)
+        for width in self.widths:
+            x = nn.relu(nn.Dense(width, kernel_init=he_scale)(nn.Dropout(self.dropout, deterministic=not train)(x)))
+        rate = 0.0 if self.widths else self.dropout
+        return nn.Dense(1, kernel_init=he_scale)(nn.Dropout(rate, deterministic=not train)(x))[:, 0]
 
 
 class PooledHead(nn.Module):

@@ -9,57 +9,71 @@ from lensjax.models.initial import he_scale
 CONV_FORMS = ("1d", "2d", "gemm")
 
 
-def conv_1d(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolve x (N, P, C) with kernel (K, C, D), zero-padded: (N, ceil(P / stride), D)."""
-    return jax.lax.conv_general_dilated(x, kernel, (stride,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
+def conv_1d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
+    """Convolve x (N, P, C) with kernel (K, C, D): (N, Q, D).
+
+    Q = ceil(P / stride) with padding "SAME", zeros at both ends; floor((P - K) / stride) + 1 with "VALID".
+    """
+    return jax.lax.conv_general_dilated(x, kernel, (stride,), padding, dimension_numbers=("NWC", "WIO", "NWC"))
 
 
-def conv_2d(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+def conv_2d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
     """As `conv_1d`, lowered as an image of height one: XLA's CPU weight gradient is faster there."""
     layout = ("NHWC", "HWIO", "NHWC")
-    y = jax.lax.conv_general_dilated(x[:, None], kernel[None], (1, stride), "SAME", dimension_numbers=layout)
+    y = jax.lax.conv_general_dilated(x[:, None], kernel[None], (1, stride), padding, dimension_numbers=layout)
     return y[:, 0]
 
 
-def conv_gemm(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """As `conv_1d`, as one matrix product over the K shifted copies of x laid side by side."""
+def conv_gemm(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
+    """As `conv_1d`, as one matrix product over shifted copies of x laid side by side.
+
+    With a stride, x is first folded by it, so that the copies are shifted by one row of `stride` pixels and contiguous:
+    ceil(K / stride) of them.
+    """
     size, width, depth = kernel.shape
     pixels = x.shape[1]
-    out = -(-pixels // stride)
-    total = max((out - 1) * stride + size - pixels, 0)
-    padded = jnp.pad(x, ((0, 0), (total // 2, total - total // 2), (0, 0)))
-    span = (out - 1) * stride + 1
-    shifted = jnp.concatenate([padded[:, k : k + span : stride] for k in range(size)], axis=-1)
-    return shifted @ kernel.reshape(size * width, depth)
+    out = -(-pixels // stride) if padding == "SAME" else (pixels - size) // stride + 1
+    total = max((out - 1) * stride + size - pixels, 0)  # zeros that "SAME" needs; none if "VALID"
+    taps = -(-size // stride)
+    length = (out - 1 + taps) * stride
+    low = total // 2
+    rows = fold(jnp.pad(x, ((0, 0), (low, max(length - low - pixels, 0)), (0, 0)))[:, :length], stride)
+    shifted = jnp.concatenate([rows[:, k : k + out] for k in range(taps)], axis=-1)
+    padded = jnp.pad(kernel, ((0, taps * stride - size), (0, 0), (0, 0)))
+    return shifted @ padded.reshape(taps * stride * width, depth)
 
 
 _CONVOLVE = {"1d": conv_1d, "2d": conv_2d, "gemm": conv_gemm}
 
 
 class Conv(nn.Module):
-    """Zero-padded convolution (N, P, C) -> (N, ceil(P / stride), features). Every `form` has the same parameters."""
+    """Convolution of `conv_1d`, (N, P, C) -> (N, Q, features). Every `form` has the same parameters."""
 
     features: int
     size: int = 3
     stride: int = 1
     form: str = "1d"
     use_bias: bool = True
+    padding: str = "SAME"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", he_scale, shape).astype(self.dtype)
-        y = _CONVOLVE[self.form](x.astype(self.dtype), kernel, self.stride)
+        y = _CONVOLVE[self.form](x.astype(self.dtype), kernel, self.stride, self.padding)
         if not self.use_bias:
             return y
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,)).astype(self.dtype)
         return y + bias[None, None]
 
 
-def max_pool(x: jax.Array, size: int = 2, stride: int = 2) -> jax.Array:
-    """Maximum over `size` pixels of x (N, P, C); an odd last pixel is kept: (N, ceil(P / stride), C)."""
-    return nn.max_pool(x, (size,), (stride,), "SAME")
+def max_pool(x: jax.Array, size: int = 2, stride: int = 2, padding: str = "SAME") -> jax.Array:
+    """Maximum over `size` pixels of x (N, P, C).
+
+    With padding "SAME" an incomplete last stretch is kept: (N, ceil(P / stride), C); with "VALID" it is dropped.
+    """
+    return nn.max_pool(x, (size,), (stride,), padding)
 
 
 def fold(x: jax.Array, size: int) -> jax.Array:

@@ -30,7 +30,7 @@ def projection_blocks(widths: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Block(nn.Module):
-    """Three convolutions and a shortcut (He et al. 2015): relu(shortcut(x) + branch(x)).
+    """`depth` convolutions, the first in steps of `stride`, and a shortcut (He et al. 2015): relu(shortcut + branch).
 
     norm "batch" normalises after every convolution. norm "none" scales the branch by one learned number that starts at
     zero (SkipInit, De & Smith 2020), so that the network starts as a shallow one and trains without normalisation.
@@ -42,27 +42,29 @@ class Block(nn.Module):
     norm: str = "batch"
     form: str = "1d"
     dtype: jnp.dtype = jnp.float32
+    depth: int = CONVOLUTIONS_PER_BLOCK
+    stride: int = 1
 
     def _normalise(self, x: jax.Array, train: bool) -> jax.Array:
         if self.norm == "none":
             return x
         return nn.BatchNorm(use_running_average=not train, momentum=0.95, dtype=self.dtype)(x)
 
-    def _convolve(self, x: jax.Array, size: int, train: bool) -> jax.Array:
+    def _convolve(self, x: jax.Array, size: int, train: bool, stride: int = 1) -> jax.Array:
         bias = self.norm == "none"  # a norm that follows has one of its own
-        conv = layers.Conv(self.width, size, form=self.form, use_bias=bias, dtype=self.dtype)
+        conv = layers.Conv(self.width, size, stride, self.form, bias, dtype=self.dtype)
         return self._normalise(conv(x), train)
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """x (N, P, C) -> (N, P, width)."""
+        """x (N, P, C) -> (N, ceil(P / stride), width)."""
         branch = x
-        for _ in range(CONVOLUTIONS_PER_BLOCK - 1):
-            branch = nn.relu(self._convolve(branch, self.size, train))
+        for i in range(self.depth - 1):
+            branch = nn.relu(self._convolve(branch, self.size, train, 1 if i else self.stride))
         branch = self._convolve(branch, self.size, train)
         if self.norm == "none":
             branch = branch * self.param("skip", nn.initializers.zeros_init(), ()).astype(self.dtype)
-        shortcut = self._convolve(x, 1, train) if self.project else x.astype(self.dtype)
+        shortcut = self._convolve(x, 1, train, self.stride) if self.project else x.astype(self.dtype)
         return nn.relu(shortcut + branch)
 
 
