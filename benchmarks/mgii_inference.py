@@ -57,20 +57,20 @@ def worker(folder: pathlib.Path) -> None:
     variables = jax.jit(lambda key: init_variables(module, key, *few))(jax.random.key(0))
 
     def network(chunk: int):
-        def run(piece: dict) -> jax.Array:
-            return module.apply(variables, *piece["inputs"])["logit"]
+        def run(variables: dict, batch: dict) -> jax.Array:
+            return map_chunks(lambda piece: module.apply(variables, **piece)["logit"], batch, chunk)
 
-        return jax.jit(lambda batch: map_chunks(run, batch, chunk))
+        return jax.jit(run)
 
-    device = jax.device_put({"inputs": arrays})
-    compiled = {chunk: jax.jit(lambda b, c=chunk: network(c)(b)) for chunk in CHUNKS}
+    batch = jax.device_put(dict(zip(("x", "snr", "mask"), arrays, strict=True)))
+    compiled = {chunk: network(chunk) for chunk in CHUNKS}
     np.savez(folder / "weights.npz", **flatten_dict(jax.device_get(variables["params"]), sep="/"))
-    np.savez(folder / "arrays.npz", x=arrays[0], logit=np.asarray(compiled[CHUNKS[0]](device)))
+    np.savez(folder / "arrays.npz", x=arrays[0], logit=np.asarray(compiled[CHUNKS[0]](variables, batch)))
     for name in NETWORKS:
         print(f"{name:16s} {megaflop(name):8,.0f} MFLOP a spectrum", file=sys.stderr)
     common.serve(
         {
-            f"{chunk} a pass": lambda run=run: common.rate(lambda: jax.block_until_ready(run(device)), BATCH)
+            f"{chunk} a pass": lambda run=run: common.rate(lambda: jax.block_until_ready(run(variables, batch)), BATCH)
             for chunk, run in compiled.items()
         }
     )
