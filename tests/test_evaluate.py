@@ -161,7 +161,7 @@ def test_mocks_differ_in_dirt_alone_and_leave_the_config_as_it_was():
     before = config.to_json()
     clean, dirty = (evaluate.mock_config(config, dirt) for dirt in (0.0, 1.0))
     assert (clean.sim.dirt, dirty.sim.dirt) == (0.0, 1.0)
-    assert clean.sim.line_law == "snr" and tuple(clean.sim.snr_range) == evaluate.SNR_RANGE
+    assert clean.sim.line_law == "snr" and tuple(clean.sim.snr_range) == (4.0, 20.0)
     with clean.unlocked():
         clean.sim.dirt = 1.0
     assert clean == dirty and config.to_json() == before

@@ -15,7 +15,8 @@ from lensjax.core.errors import UserError
 Batch = dict[str, Any]
 
 # Where the simulator of a system lives: make_simulator(config) -> simulate(key) -> example.
-SIMULATORS = {"lya": "lensjax.sims.lya", "mgii": "lensjax.sims.mgii", "ssl": "lensjax.sims.lenses", "lens": "lensjax.sims.lenses"}
+SIMULATORS = {"lya": "lensjax.sims.lya", "mgii": "lensjax.sims.mgii"}
+SIMULATORS |= dict.fromkeys(("ssl", "lens"), "lensjax.sims.lenses")
 WHOLE_RANGE = "lensjax.sims.whole"  # of spectra where config.sim.whole_range is set
 SPLITS = {"train": 0, "test": 1}  # seeds of the two splits never meet
 # What no observer knows: not computed unless asked for.

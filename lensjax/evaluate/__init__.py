@@ -13,13 +13,14 @@ from scipy import special
 from lensjax.core.checkpoint import restore_for_inference
 from lensjax.core.files import write_text
 from lensjax.data.batches import make_simulator
-from lensjax.evaluate import figures, summary
+from lensjax.evaluate import absorbers, figures, summary
 from lensjax.evaluate.scorers import Scorer, make_scorers
+from lensjax.search import systems
 from lensjax.tasks import metrics
 
 SEED = 2018  # of the evaluation mocks: the same for every network, whatever it was trained on
 BATCH = 512
-SNR_RANGE = (4.0, 20.0)  # of the lines of the clean and dirty mocks
+ABSORBER_TRUTH = ("z_abs", "ew_2796", "absorber_snr")  # (S,) of mocks with several absorbers
 DIRT = {"clean": 0.0, "dirty": 1.0}
 
 
@@ -41,6 +42,10 @@ def evaluate(config: Any, workdir: str | os.PathLike) -> dict[str, Any]:
         window = tuple(config.data.window)
         result[name] = {each: summary.summarise(scored[each], fprs, cuts[each], window) for each in scored}
         result[name]["mocks"] = counts(scored["network"])
+        if "z_abs" in scored["network"]:
+            told = {each: values for each, values in scored.items() if "waves" in values}
+            purity = config.evaluate.purity
+            result[name]["absorbers"] = {e: absorbers.summarise(v, purity, cuts[e]) for e, v in told.items()}
     write_text(pathlib.Path(workdir) / "evaluation.json", json.dumps(result, indent=1, allow_nan=False))
     figures.draw_all(result, pathlib.Path(workdir))
     print(one_line(result))
@@ -55,9 +60,7 @@ def logit(probability: float) -> float:
 def mock_config(config: Any, dirt: float) -> Any:
     """The config with lines uniform in S/N, and spectra as dirty as `dirt`."""
     config = config.copy_and_resolve_references()
-    config.sim.update(
-        {"line_law": "snr", "snr_range": SNR_RANGE, "line_fraction": 0.5, "dirt": dirt, "clean_fraction": 0.0}
-    )
+    config.sim.update({**systems.of(config).EVALUATED, "dirt": dirt, "clean_fraction": 0.0})
     return config
 
 
@@ -67,7 +70,8 @@ def own_metrics(config: Any, network: Scorer) -> dict[str, Any]:
     probability = 1 / (1 + np.exp(-np.clip(scored["logit"].astype(np.float64), -80, 80)))
     plain = metrics.binary_metrics(probability, scored["label"], config.evaluate.threshold, config.loss.gamma)
     plain = {name: value if np.isfinite(value) else None for name, value in plain.items()}
-    law = {"line_law": config.sim.line_law, "dirt": config.sim.dirt, "threshold": config.evaluate.threshold}
+    law = config.sim.get("line_law") or config.sim.absorber_law
+    law = {"line_law": law, "dirt": config.sim.dirt, "threshold": config.evaluate.threshold}
     at_threshold = summary.at_threshold(scored, logit(config.evaluate.threshold))
     return {**law, "mocks": counts(scored), **plain, "intervals": at_threshold, "calibration": calibrate(scored)}
 
@@ -106,6 +110,7 @@ def score_mocks(config: Any, scorers: list[Scorer], number: int, stream: int) ->
     def run(i: int) -> dict[str, dict[str, np.ndarray]]:
         batch = simulate(jax.random.split(jax.random.fold_in(key, i), batch_size))
         truth = {"label": batch["label"], "snr": batch["snr"], "true_wave": batch["wave"]}
+        truth |= {name: batch[name] for name in ABSORBER_TRUTH if name in batch}
         scores = {name: out for score in scorers for name, out in score(batch).items()}
         return jax.device_get({"truth": truth, **scores})
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lensjax.physics import grid
-from lensjax.search import matched_filter
+from lensjax.search import systems
 from lensjax.tasks import make_task
 
 Batch = dict[str, jax.Array]
@@ -19,6 +19,7 @@ Scores = dict[str, dict[str, jax.Array]]
 Scorer = Callable[[Batch], Scores]
 
 TRUTH = ("flux", "ivar", "continuum", "artefact", "sigma", "profile")  # what the oracle looks at
+COMPARED = ("logit", "wave", "waves", "logits")
 ORACLE_TAPS = 41  # pixels of the true profile that the oracle correlates with: beyond 5 sigma of any line
 
 
@@ -33,9 +34,9 @@ def make_scorers(config: Any, trained: Any, params: Any, model_state: Any) -> li
       params, model_state: of the network.
     """
     predict = make_task(trained).predict
-    practical = matched_filter.make_predict(config, practical=True)
-    traditional = matched_filter.make_predict(config, practical=False)
-    oracle = make_oracle(grid.window(*config.data.window), config.search.matched_filter.threshold)
+    system = systems.of(config)
+    practical, traditional = (system.make_predict(config, practical=wanted) for wanted in (True, False))
+    oracle = make_oracle(grid.window(*config.data.window), config.search.matched_filter.threshold, system.searched)
 
     def filters(batch: Batch) -> Scores:
         return {"practical": practical(None, None, batch), "traditional": traditional(None, None, batch)}
@@ -46,19 +47,20 @@ def make_scorers(config: Any, trained: Any, params: Any, model_state: Any) -> li
 
 def select(scores: Scores) -> Scores:
     """Of what the scorers return, what is compared."""
-    return {name: {key: out[key] for key in ("logit", "wave")} for name, out in scores.items()}
+    return {name: {key: out[key] for key in COMPARED if key in out} for name, out in scores.items()}
 
 
-def make_oracle(loglam: np.ndarray, threshold: float) -> Scorer:
+def make_oracle(loglam: np.ndarray, threshold: float, searched: Callable[..., jax.Array]) -> Scorer:
     """The limit that nothing can beat: a matched filter that knows the true continuum, artefacts, noise and profile.
 
     Its logit is S/N - threshold. For a spectrum without a line the profile is one drawn from the same law, so that one
-    shape is tried either way.
+    shape is tried either way. searched: (wave (P,), z) -> bool (P,), where lines are looked for.
     """
     wave = jnp.asarray(grid.wave(loglam), jnp.float32)
 
     def score(batch: Batch) -> Scores:
         snr = jax.vmap(oracle_snr)({name: batch[name] for name in TRUTH})
+        snr = jnp.where(jax.vmap(lambda z: searched(wave, z))(batch["z"]), snr, 0.0)
         return {"oracle": {"logit": snr.max(1) - threshold, "wave": wave[snr.argmax(1)]}}
 
     return score
@@ -73,9 +75,9 @@ def oracle_snr(example: Batch) -> jax.Array:
     half, num = ORACLE_TAPS // 2, example["flux"].shape[0]
     weight = jnp.where(example["ivar"] > 0, example["sigma"] ** -2.0, 0.0)
     signal = (example["flux"] - example["continuum"] - example["artefact"]) * weight
-    centre = example["profile"].argmax()
+    centre = jnp.abs(example["profile"]).argmax()  # absorption is negative
     kernel = jax.lax.dynamic_slice(jnp.pad(example["profile"], half), (centre,), (ORACLE_TAPS,))
-    kernel = kernel / jnp.maximum(kernel.max(), 1e-30)
+    kernel = kernel / jnp.maximum(jnp.abs(kernel).max(), 1e-30)
     signal, weight = jnp.pad(signal, half), jnp.pad(weight, half)
 
     def add(j: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

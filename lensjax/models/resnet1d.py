@@ -91,10 +91,12 @@ class ResNet1D(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, snr: jax.Array, mask: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """x (N, P, C) channels, snr (N, P) matched-filter S/N, mask (N, P) true where the pixel is good.
+        """x (N, P, C) channels, or (N, ceil(P / fold), C'), `fold` pixels side by side already; snr (N, P) matched-filter
+        S/N, mask (N, P) true where the pixel is good.
 
         Returns logit (N,); if `locate`, pixel_logit (N, P); if `kinds`, kind_logit (N,).
         """
+        x = layers.fold(x, self.fold) if x.shape[1] == snr.shape[1] else x
         outputs = self._blocks(x, train)
         if not self.locate:
             return {"logit": heads.DenseHead(self.dropout)(outputs[-1], train)}
@@ -106,7 +108,6 @@ class ResNet1D(nn.Module):
 
     def _blocks(self, x: jax.Array, train: bool) -> list[jax.Array]:
         """Output of every block before pooling: (N, Q, w0), (N, ceil(Q / 2), w1), ... with Q = ceil(P / fold)."""
-        x = layers.fold(x, self.fold)
         projected, outputs = projection_blocks(self.widths), []
         for i, width in enumerate(self.widths):
             block = Block(width, i in projected, self.size, self.norm, self.conv[0 if train else 1], self.dtype)

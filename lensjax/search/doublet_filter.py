@@ -47,16 +47,13 @@ def significance(
         model, ivar, _ = absorption.fit_continuum(example, constants, loglam)
     else:
         model = running_median(example["flux"], good, settings.median_pixels)
-        residual = example["flux"] - model
-        ivar = (
-            example["ivar"]
-            / robust.noise_scale(jnp.where(mask, residual, 0.0), jnp.where(mask, example["ivar"], 0)) ** 2
-        )
-    single, doublet = absorption.doublet_snr(model - example["flux"], ivar, absorption.SEPARATION)
-    snr = jnp.where(mask, doublet, 0.0)
+        scale = robust.noise_scale(example["flux"] - model, jnp.where(mask, example["ivar"], 0.0))
+        ivar = example["ivar"] / scale**2
+    sums = absorption.line_sums(model - example["flux"], ivar)
+    snr = jnp.where(mask, absorption.doublet_snr(*sums, absorption.SEPARATION), 0.0)
     if practical:
         return snr, mask
-    first = single.max(0)
+    first = absorption.line_snr(*sums).max(0)
     second = companions.shifted(first, (absorption.SEPARATION,))[0]
     both = (first >= settings.line_snr[0]) & (second >= settings.line_snr[1])
     return jnp.where(both, snr, 0.0), mask

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lensjax.search import catalogue, grading, inject_lines, match, vetted_page
@@ -14,7 +16,13 @@ from lensjax.search.spectra import Columns
 __all__ = ["COLUMNS", "CUTS", "STATUS", "injection", "make_measure", "make_predict", "nothing_measured", "view"]
 
 view, injection = vetted_page, inject_lines
+EVALUATED = {"line_law": "snr", "snr_range": (4.0, 20.0), "line_fraction": 0.5}  # config.sim of clean and dirty mocks
 REDSHIFT = "z_lens"  # column of the foreground object's redshift
+
+
+def searched(wave: jax.Array, z: jax.Array) -> jax.Array:
+    """Where lines are looked for, bool (P,): everywhere."""
+    return jnp.ones(wave.shape, bool)
 
 
 def identity(config: Any) -> str:

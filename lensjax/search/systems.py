@@ -2,6 +2,8 @@
 
 make_predict(config, practical)   the traditional scorer: predict(params, model_state, batch)
 STATUS                            its status codes -> sentence
+searched(wave, z)                 where lines are looked for: (P,) Angstrom, redshift -> bool (P,)
+EVALUATED                         config.sim of the mocks that scorers are compared on
 identity(config)                  text of the settings that it depends on
 make_measure(config, loglam)      measure(chunk, hits) -> columns of the chunk's hits
 nothing_measured()                the same of no hits

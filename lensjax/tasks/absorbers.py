@@ -19,9 +19,7 @@ Batch = dict[str, jax.Array]
 
 def make_task(config: Any) -> Task:
     """The Task of config: `absorption.make_features`, config.model, focal loss of the strongest and of the rest."""
-    return classify.make_task(
-        config, absorption.make_features(config), make_objective(config), make_describe(config)
-    )
+    return classify.make_task(config, absorption.make_features(config), make_objective(config), make_describe(config))
 
 
 def slot_positions(batch: Batch, loglam: Any) -> tuple[jax.Array, jax.Array]:
@@ -116,4 +114,3 @@ def peaks(guide: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         guide = jnp.where(jnp.abs(place - best) <= APART, -jnp.inf, guide)
     best, position, evidence = (jnp.stack(values) for values in zip(*found, strict=True))
     return best, position, evidence
-

@@ -5,6 +5,7 @@ does not know. The continuum is local, as absorbers are narrow and quasars are n
 redshift carry its broad lines, a running mean what these miss, and only as far as the data demand it.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -20,9 +21,9 @@ from lensjax.sims import quasars
 from lensjax.tasks import companions
 from lensjax.tasks.features import CLIP, ERROR_SCALE, scatter
 
-SIGMAS = (1.2, 1.6, 2.2, 3.2)  # pixels: lines of 30-210 km/s through the line-spread function
+SIGMAS = (1.25, 1.8, 2.8)  # pixels: lines of 30-180 km/s through the line-spread function
 RATIOS = (0.5, 0.95)  # 2803 over 2796: thin, saturated
-PRIOR = np.array([[0.18, 0.12], [0.2, 0.15], [0.1, 0.12], [0.03, 0.1]])  # how often each pair fits best, roughly
+PRIOR = np.array([[0.22, 0.14], [0.2, 0.2], [0.06, 0.18]])  # how often each pair fits best, roughly
 LINE = 1  # of SIGMAS: the width with which single lines are looked for
 SEPARATION = round(math.log10(lines.MGII[1] / lines.MGII[0]) / grid.STEP)  # 11 pixels
 CIV_SEPARATION = round(math.log10(lines.CIV[1] / lines.CIV[0]) / grid.STEP)  # 7 pixels
@@ -37,14 +38,18 @@ SUPPORT = tuple(round(math.log10(rest / lines.MGII[0]) / grid.STEP) for rest in 
 # ... and to the Mg II of the absorber whose FeII 2586, 2600 or 2374, 2382 it would be.
 RIVALS = tuple(round(math.log10(lines.MGII[0] / rest) / grid.STEP) for rest in (lines.FEII[3], lines.FEII[1]))
 
-CHANNELS = {
+# Channels with a value for every pixel, and how many.
+FINE = {
     "flux": 1,  # rescaled as the paper does, zero outside the search window: its only input
     "residual": 1,  # (flux - continuum) / error
     "line": len(SIGMAS),  # S/N of one absorption line of several widths
     "doublet": 1,  # S/N of Mg II, whichever its width and ratio
     "civ": 1,  # S/N of a doublet as far apart as C IV
-    "support": len(SUPPORT) + 1,  # S/N of FeII and MgI of the same absorber, and the odds they give
-    "rivals": len(RIVALS),  # S/N of the Mg II of which this would be FeII
+    "support": 1,  # log odds that Fe II and Mg I of the same absorber give
+    "rivals": 1,  # S/N of the Mg II of which this would be Fe II
+}
+# Channels that change slowly: their mean over config.model.fold pixels.
+COARSE = {
     "log_error": 1,
     "mask": 1,
     "window": 1,  # 1 where Mg II may be
@@ -61,34 +66,36 @@ def make_features(config: Any) -> tuple[Callable[[Example, Example], Example], E
     """Features of one spectrum, and the constants (eigenspectra) they need, which belong into the checkpoint.
 
     Returns:
-        features(example, constants) -> {"x": (P, C) channels, "snr": (P,) S/N of Mg II whose 2796 is there, "mask":
-        (P,) bool good and in the search window} from example {"flux" (P,), "ivar" (P,), "z" ()}; and constants
-        {"loglam0" (), "templates" (K, M)}.
+        features(example, constants) -> {"x": (ceil(P / fold), C) channels, those of `fold` pixels side by side, "snr":
+        (P,) S/N of Mg II whose 2796 is there, "mask": (P,) bool good and in the search window} from example {"flux"
+        (P,), "ivar" (P,), "z" ()}; and constants {"loglam0" (), "templates" (K, M)}.
 
     Raises:
         UserError: a channel of config.model.channels is not known.
     """
     names = tuple(config.model.channels)
-    unknown = [name for name in names if name not in CHANNELS]
+    unknown = [name for name in names if name not in FINE and name not in COARSE]
     if unknown:
-        raise UserError(f"config.model.channels has {unknown}, expected some of {sorted(CHANNELS)}")
+        raise UserError(f"config.model.channels has {unknown}, expected some of {sorted({**FINE, **COARSE})}")
     loglam = grid.window(*config.data.window)
-    basis = make_basis(config)
     sky = near_sky(loglam)
 
     def features(example: Example, constants: Example) -> Example:
-        return _features(example, constants, loglam, names, sky)
+        return _features(example, constants, loglam, names, sky, config.model.fold)
 
-    return features, {"loglam0": jnp.float32(basis.loglam0), "templates": jnp.asarray(basis.vectors)}
+    return features, make_constants(config)
 
 
-def make_basis(config: Any) -> templates.Basis:
-    """Mean quasar and the first axes of the scatter about it, config.model.templates in all, in the rest frame."""
+def make_constants(config: Any) -> Example:
+    """Mean quasar and the first axes of the scatter about it, config.model.templates in all: templates (K, M).
+
+    In the rest frame, from loglam0 () on.
+    """
     library = quasars.read_library(config.sim.continuum)
     (low, high), (nearest, farthest) = config.data.window, config.sim.redshift
     rest = (max(low / (1 + farthest), FOREST), high / (1 + nearest))
     vectors = quasars.principal(library, config.model.templates, rest)
-    return templates.Basis(library.loglam0, np.asarray(vectors, np.float32))
+    return {"loglam0": jnp.float32(library.loglam0), "templates": jnp.asarray(vectors, jnp.float32)}
 
 
 def near_sky(loglam: np.ndarray) -> np.ndarray:
@@ -98,24 +105,26 @@ def near_sky(loglam: np.ndarray) -> np.ndarray:
     return (np.abs(np.arange(len(loglam))[:, None] - places) <= 3).any(1).astype(np.float32)
 
 
-def _features(example: Example, constants: Example, loglam: np.ndarray, names: tuple, sky: np.ndarray) -> Example:
+def _features(example: Example, constants: Example, loglam: np.ndarray, names, sky: np.ndarray, fold: int) -> Example:
     wave, z = jnp.asarray(grid.wave(loglam), jnp.float32), example["z"]
     good = example["ivar"] > 0
     window = quasar.search_window(wave, z)
     model, ivar, scale = fit_continuum(example, constants, loglam)
     residual = model - example["flux"]  # absorption counts as positive
-    line, doublet = doublet_snr(residual, ivar, SEPARATION)
-    civ = doublet_snr(residual, ivar, CIV_SEPARATION)[1]
+    sums = line_sums(residual, ivar)
+    line, doublet = whole((line_snr(*sums), doublet_snr(*sums, SEPARATION)))
+    civ = doublet_snr(*sums, CIV_SEPARATION)
     single = jnp.where(good, line[LINE], 0.0)
-    support, odds = companions.beside(single, good, SUPPORT)
+    odds = companions.beside(single, good, SUPPORT)[1]
+    rivals = companions.shifted(jnp.where(good, doublet, 0.0), RIVALS).max(0)
     root = jnp.sqrt(ivar)
     channels = {
         "residual": jnp.clip(-residual * root, -CLIP, CLIP)[None],
         "line": jnp.clip(line, -CLIP, CLIP),
         "doublet": jnp.clip(doublet, -CLIP, CLIP)[None],
         "civ": jnp.clip(civ, -CLIP, CLIP)[None],
-        "support": jnp.concatenate([jnp.clip(support, -CLIP, CLIP), jnp.clip(odds, -CLIP, CLIP)[None]]),
-        "rivals": jnp.clip(companions.shifted(jnp.where(good, doublet, 0.0), RIVALS), -CLIP, CLIP),
+        "support": jnp.clip(odds, -CLIP, CLIP)[None],
+        "rivals": jnp.clip(rivals, -CLIP, CLIP)[None],
         "log_error": jnp.where(good, -0.5 * jnp.log(jnp.where(good, ivar, 1.0)) - np.log(ERROR_SCALE), 0.0)[None],
         "mask": good.astype(jnp.float32)[None],
         "window": window.astype(jnp.float32)[None],
@@ -127,16 +136,28 @@ def _features(example: Example, constants: Example, loglam: np.ndarray, names: t
     if "flux" in names:
         channels["flux"] = quasar.rescale(example["flux"], example["ivar"], wave, z)[0][None]
     mask = good & window
-    x = jnp.concatenate([channels[name] for name in names]).T
-    return {"x": x, "snr": jnp.where(mask, doublet, 0.0), "mask": mask}
+    x = [side_by_side(channels[name], fold, name in COARSE) for name in names]
+    return {"x": jnp.concatenate(x, axis=1), "snr": jnp.where(mask, doublet, 0.0), "mask": mask}
+
+
+def whole(arrays: Any) -> Any:
+    """The arrays, computed once: XLA would otherwise compute them anew inside every loop that uses them."""
+    return jax.lax.optimization_barrier(arrays)
+
+
+def side_by_side(channels: jax.Array, fold: int, mean: bool) -> jax.Array:
+    """(C, P) -> (ceil(P / fold), C fold), the values of `fold` pixels one behind the other; or their mean, (..., C)."""
+    count, pixels = channels.shape
+    folded = jnp.pad(channels, ((0, 0), (0, -pixels % fold))).reshape(count, -1, fold)
+    return folded.mean(2).T if mean else jnp.moveaxis(folded, 0, 1).reshape(-1, count * fold)
 
 
 def fit_continuum(example: Example, constants: Example, loglam: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The quasar without its narrow absorbers (P,), inverse variance (P,) to judge it by, and the errors' factor ().
 
-    Eigenspectra, then the running mean of what they leave, shrunk towards nothing where the noise exceeds MISFIT; then
-    both once more without the lines that the first round found. The inverse variance is the stated one over the square
-    of the factor by which the pulls scatter more than they should. Blueward of FOREST nothing is fitted.
+    Eigenspectra, then the running mean of what they leave, shrunk towards nothing where the noise exceeds MISFIT, both
+    without the lines that stand out from the running mean of the flux. The inverse variance is the stated one over the
+    square of the factor by which the pulls scatter more than they should. Blueward of FOREST nothing is fitted.
     """
     basis = templates.Basis(constants["loglam0"], constants["templates"])
     design = templates.shift_basis(basis, float(loglam[0]), len(loglam), example["z"])
@@ -144,9 +165,11 @@ def fit_continuum(example: Example, constants: Example, loglam: np.ndarray) -> t
     clear = wave > np.float32(FOREST) * (1 + example["z"])
     ivar = jnp.where(clear & jnp.any(design != 0, axis=0), example["ivar"], 0.0)
 
-    first = _smooth_fit(example["flux"], ivar, design)
-    line = line_snr(first - example["flux"], example["ivar"], SIGMAS[LINE])
-    model = _smooth_fit(example["flux"], jnp.where(widen(jnp.abs(line) > ABSORBED), 0.0, ivar), design)
+    ivar = whole(ivar)
+    first = running_mean(example["flux"], ivar, jnp.full_like(ivar, 1e4))
+    line = line_snr(*line_sums(first - example["flux"], example["ivar"], SIGMAS[LINE : LINE + 1]))[0]
+    weight = whole(jnp.where(widen(whole(jnp.abs(line) > ABSORBED)), 0.0, ivar))
+    model = whole(_smooth_fit(example["flux"], weight, design))
     scale = scatter((example["flux"] - model) * jnp.sqrt(ivar), ivar > 0)
     return model, example["ivar"] / scale**2, scale
 
@@ -186,32 +209,39 @@ def running_mean(values: jax.Array, weight: jax.Array, spread: jax.Array) -> jax
 def widen(flags: jax.Array) -> jax.Array:
     """True (P,) within NEAR pixels of a True."""
     padded = jnp.pad(flags, NEAR)
-    return jnp.stack([padded[i : i + flags.shape[0]] for i in range(2 * NEAR + 1)]).any(0)
+    copies = (padded[i : i + flags.shape[0]] for i in range(2 * NEAR + 1))
+    return functools.reduce(jnp.logical_or, copies)
 
 
-def line_snr(residual: jax.Array, ivar: jax.Array, sigma: float) -> jax.Array:
-    """Matched-filter S/N (P,) of a Gaussian of `sigma` pixels."""
-    return filters.matched_filter(residual, ivar, filters.line_kernel(sigma, 0.0))[1]
+def line_sums(residual: jax.Array, ivar: jax.Array, sigmas: tuple[float, ...] = SIGMAS) -> tuple[jax.Array, jax.Array]:
+    """The two sums of the matched filter for Gaussians of each width, (K, P) each: S/N is one over root of the other.
 
-
-def doublet_snr(residual: jax.Array, ivar: jax.Array, separation: int) -> tuple[jax.Array, jax.Array]:
-    """S/N of one line for each of SIGMAS (K, P), and of a doublet whose first line is there, of any width and ratio.
-
-    The sums of the filter over two lines are those of one line, shifted: no second pass over the pixels. A doublet's
-    S/N is that of a mixture, exp(S^2 / 2) = sum of PRIOR x exp(S_k^2 / 2), as in `tasks.features.marginal_snr`.
-
-    residual, ivar: (P,), absorption positive. separation: pixels to the second line.
+    residual, ivar: (P,), absorption positive. sigmas: K, pixels.
     """
-    weighted = residual * ivar
-    single, half_square = [], []
-    for sigma, row in zip(SIGMAS, PRIOR, strict=True):
-        kernel = filters.line_kernel(sigma, 0.0)
-        signal, norm = filters.correlate(weighted, kernel), filters.correlate(ivar, kernel**2)
-        single.append(jnp.where(norm > 0, signal * jax.lax.rsqrt(jnp.where(norm > 0, norm, 1.0)), 0.0))
-        second, second_norm = (companions.shifted(x, (separation,))[0] for x in (signal, norm))
-        for ratio, share in zip(RATIOS, row, strict=True):
-            total, both = signal + ratio * second, norm + ratio**2 * second_norm
-            snr = jnp.maximum(total, 0.0) * jax.lax.rsqrt(jnp.maximum(both, 1e-12))
-            half_square.append(0.5 * snr**2 + np.float32(math.log(share)))
-    mixed = jax.nn.logsumexp(jnp.stack(half_square), axis=0)
-    return jnp.stack(single), jnp.sqrt(2 * jnp.maximum(mixed, 1e-6))
+    kernels = [filters.line_kernel(sigma, 0.0) for sigma in sigmas]
+    signal = jnp.stack([filters.correlate(residual * ivar, kernel) for kernel in kernels])
+    norm = jnp.stack([filters.correlate(ivar, kernel**2) for kernel in kernels])
+    return whole((signal, norm))
+
+
+def line_snr(signal: jax.Array, norm: jax.Array) -> jax.Array:
+    """S/N from the sums of `line_sums`, any shape; 0 without data."""
+    return jnp.where(norm > 0, signal * jax.lax.rsqrt(jnp.where(norm > 0, norm, 1.0)), 0.0)
+
+
+def doublet_snr(signal: jax.Array, norm: jax.Array, separation: int) -> jax.Array:
+    """S/N (P,) of the doublet, of the best width and ratio, whose first line is on the pixel.
+
+    The sums of the filter over two lines are those of one line, shifted: no second pass over the pixels. The best
+    hypothesis is that of the largest S^2 / 2 + log PRIOR; what comes out is the root of twice that.
+
+    signal, norm: (K, P) of `line_sums` with SIGMAS. separation: pixels to the second line.
+    """
+    best = jnp.zeros(signal.shape[1])
+    for k in range(len(SIGMAS)):
+        second, second_norm = (companions.shifted(x[k], (separation,))[0] for x in (signal, norm))
+        for ratio, share in zip(RATIOS, PRIOR[k], strict=True):
+            total, both = signal[k] + ratio * second, norm[k] + ratio**2 * second_norm
+            square = jnp.maximum(total, 0.0) ** 2 / jnp.maximum(both, 1e-12)
+            best = jnp.maximum(best, square + np.float32(2 * math.log(share)))
+    return jnp.sqrt(best)
