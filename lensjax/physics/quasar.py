@@ -36,7 +36,7 @@ def rescale(flux: jax.Array, ivar: jax.Array, wave: jax.Array, z: jax.Array) -> 
     inside = (wave >= low) & (wave <= high) & (ivar > 0)
     ordered = jnp.sort(jnp.where(inside, flux, jnp.inf))
     number = jnp.sum(inside)
-    middle = ordered[jnp.maximum(number - 1, 0) // 2]
+    middle = 0.5 * (ordered[jnp.maximum(number - 1, 0) // 2] + ordered[number // 2])
     median = jnp.where((number > 0) & (middle > 0), middle, 1.0)
     kept = search_window(wave, z) & (ivar > 0)
     return jnp.where(kept, flux / median, 0.0), median

@@ -11,7 +11,7 @@ from lensjax.physics import grid, lines
 
 REACH = 26  # pixels each way of a line that are computed
 NODES = 25  # of a line's optical depth
-TAIL = 0.004  # optical depth beyond which a line ends
+TAIL = 0.004  # share of the depth, or optical depth where that is above 1, at which a line ends
 DEPTHS = np.geomspace(1e-3, 1e4, 128)  # at which the curve of growth is tabulated
 _X = np.linspace(-6, 6, 601)
 _GROWTH = np.trapezoid(1 - np.exp(-DEPTHS[:, None] * np.exp(-0.5 * _X**2)), _X, axis=1)
@@ -29,7 +29,8 @@ SHARE = np.concatenate([IRON[1], [1.0], _ALUMINIUM / _ALUMINIUM.max()]).astype(n
 KIND = np.array([0] * 5 + [1] + [2] * 2)  # of REST: Fe II, Mg I, Al III
 STRENGTH = ((-0.5, 0.3), (-1.15, 0.3), (-0.9, 0.4))  # log10 of its depth over that of Mg II 2796, scatter
 ASSOCIATED = (-3000.0, 800.0)  # km/s: of C IV near the quasar; inflow is positive
-TROUGHS = 3  # parts of a broad absorption trough
+TROUGHS, FASTEST = 3, 25_000.0  # parts of a broad absorption trough, km/s
+TROUGH_PIXELS = (512, 128)  # in front of the quasar and behind that are computed
 
 
 class Rendering(NamedTuple):
@@ -60,32 +61,33 @@ def depth_of(ratio: jax.Array) -> jax.Array:
     return jnp.where(ratio > _GROWTH[0], jnp.exp(logs), thin)
 
 
-def add_line(total: jax.Array, rendering: Rendering, place: jax.Array, width: jax.Array, depth: jax.Array) -> jax.Array:
-    """total (P,), a sum of log transmissions, with one more line; depth 0 adds nothing.
+def line_loss(rendering: Rendering, place: jax.Array, width: jax.Array, depth: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Pixels (2 REACH + 1,) int around a line, and the share of the light (2 REACH + 1,) that it takes there.
 
     The light that is missing, 1 - exp(-tau), is spread by the line-spread function and the pixel: exact for a line of
     any width, narrower than a pixel included. place: fractional pixel. width: pixels. depth: at the centre.
     """
-    pixels = total.shape[0]
-    reach = jnp.sqrt(2 * jnp.log(jnp.maximum(depth, 0.05) / TAIL))
+    reach = jnp.sqrt(2 * jnp.log(jnp.maximum(depth, 1.0) / TAIL))
     x = jnp.linspace(-1.0, 1.0, NODES) * reach
     missing = -jnp.expm1(-depth * jnp.exp(-0.5 * x**2)) * (2 * reach / (NODES - 1)) * width
     first = jnp.round(place).astype(jnp.int32) - REACH
     near = first + jnp.arange(2 * REACH + 1)
-    variance = rendering.variance[jnp.clip(first + REACH, 0, pixels - 1)]
-    apart = near[:, None] - place - x[None, :] * width
+    variance = rendering.variance[jnp.clip(first + REACH, 0, rendering.variance.shape[0] - 1)]
+    apart = (near - place)[:, None] - x[None, :] * width
     shape = jnp.exp(-0.5 * apart**2 / variance) * jax.lax.rsqrt(2 * np.float32(math.pi) * variance)
-    lost = jnp.minimum(shape @ missing, 0.999)
-    inside = jnp.where(near < 0, pixels, near)  # a negative index would wrap; one past the end is dropped
-    return total.at[inside].add(jnp.log1p(-lost), mode="drop")
+    return near, jnp.minimum(shape @ missing, 0.999)
 
 
 def add_lines(
     total: jax.Array, rendering: Rendering, places: jax.Array, widths: jax.Array, depths: jax.Array
 ) -> jax.Array:
-    """As `add_line` for (L,) lines."""
-    lost = jax.vmap(lambda *line: add_line(jnp.zeros_like(total), rendering, *line))(places, widths, depths)
-    return total + lost.sum(0)
+    """total (P,), a sum of log transmissions, with more lines; places, widths (pixels), depths (L,): see `line_loss`.
+
+    Depth 0 adds nothing.
+    """
+    near, lost = jax.vmap(lambda *line: line_loss(rendering, *line))(places, widths, depths)
+    inside = jnp.where(near < 0, total.shape[0], near)  # a negative index would wrap; one past the end is dropped
+    return total.at[inside].add(jnp.log1p(-lost), mode="drop")
 
 
 def render_systems(
@@ -109,10 +111,10 @@ def render_systems(
     doublets = jnp.exp(jax.vmap(one)(slots["pixel"], wide, slots["depth"]))
     apart = np.log10(REST / lines.MGII[0]) / np.float32(grid.STEP)
     law = jnp.array(STRENGTH)
-    ratio = 10 ** (law[:, 0] + law[:, 1] * normal[:number, :3])  # (S, 3)
+    ratio = 10 ** (law[None, :, 0] + law[None, :, 1] * normal[:number, :3])  # (S, 3)
     has = slots["there"] & (u[:number, 3] < sim.feii_fraction)
-    depths = jnp.where(has[:, None], slots["depth"][:, None] * ratio[:, KIND] * SHARE, 0.0)
-    places = slots["pixel"][:, None] + apart
+    depths = jnp.where(has[:, None], slots["depth"][:, None] * ratio[:, KIND] * SHARE[None], 0.0)
+    places = slots["pixel"][:, None] + apart[None]
     widths = jnp.broadcast_to(wide[:, None], depths.shape)
 
     near, speed = u[number], ASSOCIATED[0] + (ASSOCIATED[1] - ASSOCIATED[0]) * u[number, 0]
@@ -125,19 +127,23 @@ def render_systems(
     return doublets, jnp.exp(add_lines(nothing, rendering, all_places, all_widths, all_depths))
 
 
-def draw_troughs(key: jax.Array, wave: jax.Array, z: jax.Array, share: float) -> jax.Array:
+def draw_troughs(key: jax.Array, rendering: Rendering, z: jax.Array, share: float) -> jax.Array:
     """Transmission (P,) of broad absorption: C IV, and in one of six Al III and Mg II as well.
 
-    Some parts, 300-2500 km/s wide, up to 25,000 km/s in front of the quasar (Weymann et al. 1991, ApJ 373, 23).
+    Some parts, 300-2500 km/s wide, up to 25,000 km/s in front of the quasar (Weymann et al. 1991, ApJ 373, 23). One
+    shape in velocity, put to the nearest pixel of each line.
     """
+    pixels = rendering.variance.shape[0]
     u = jax.random.uniform(key, (3 * TROUGHS + 2,))
-    speed = (1 - u[:TROUGHS] ** 0.7) * 25_000.0
+    speed = (1 - u[:TROUGHS] ** 0.7) * FASTEST
     width = 300.0 * 8.0 ** u[TROUGHS : 2 * TROUGHS]
     depth = 3.0 * u[2 * TROUGHS : 3 * TROUGHS] ** 2
-    low = u[-1] < 1 / 6
-    total = jnp.zeros_like(wave)
-    for rest, there in ((lines.CIV[0], True), (lines.ALIII[0], low), (lines.MGII[0], low)):
-        velocity = jnp.log(wave / (rest * (1 + z))) * np.float32(grid.C_KMS)  # negative in front
-        parts = depth[:, None] * jnp.exp(-0.5 * ((velocity + speed[:, None]) / width[:, None]) ** 2)
-        total = total + jnp.where(there, parts.sum(0), 0.0)
-    return jnp.where(u[-2] < share, jnp.exp(-total), 1.0)
+    there = jnp.where(u[-2] < share, jnp.array([1.0, 0.0, 0.0]) + jnp.array([0.0, 1.0, 1.0]) * (u[-1] < 1 / 6), 0.0)
+    x = np.arange(-TROUGH_PIXELS[0], TROUGH_PIXELS[1])
+    velocity = (x * grid.PIXEL_KMS).astype(np.float32)  # negative in front of the quasar
+    shape = depth @ jnp.exp(-0.5 * ((velocity[None] + speed[:, None]) / width[:, None]) ** 2)
+    rest = np.array([lines.CIV[0], lines.ALIII[0], lines.MGII[0]])
+    start = (np.log10(rest) / grid.STEP - rendering.index0).astype(np.float32)
+    places = jnp.round(start + jnp.log10(1 + z) / grid.STEP).astype(jnp.int32)[:, None] + x[None]
+    inside = jnp.where(places < 0, pixels, places)
+    return jnp.exp(-jnp.zeros(pixels).at[inside].add(there[:, None] * shape[None], mode="drop"))

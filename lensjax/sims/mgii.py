@@ -36,6 +36,7 @@ TYPICAL_WIDTH = 0.5  # A: of the line whose error W is compared with before it i
 ASSOCIATED = 5000.0  # km/s
 EDGE = 20  # pixels at either end of the window without a line
 DIRT = noise.Dirt(feature=0.0, spike_rate=0.3, airglow_sigma=1.2, error_factor=1.3, wiggle=0.02)
+SECOND_WIDTH = lines.MGII[1] / lines.MGII[0]  # A of one velocity at 2803 over that at 2796
 ANGSTROM = lines.MGII[0] * math.log(10) * grid.STEP  # rest A of a pixel at 2796
 
 Truth = dict[str, jax.Array]
@@ -70,7 +71,7 @@ def make_simulator(config: Any) -> Callable[[jax.Array], Truth]:
         observed = lya._observe(keys[2:9], instrument, quasar_flux, z, dirt, correlation, DIRT)
         slots = draw_absorbers(keys[9], sim, instrument, observed, z)
         doublets, others = absorption.render_systems(keys[10], rendering, slots, sim, z)
-        troughs = absorption.draw_troughs(keys[11], instrument.wave, z, sim.bal_fraction)
+        troughs = absorption.draw_troughs(keys[11], rendering, z, sim.bal_fraction)
         return finish(sim, instrument, observed, z, slots, doublets, others * troughs)
 
     return simulate
@@ -91,7 +92,7 @@ def draw_absorbers(key: jax.Array, sim: Any, instrument: Any, observed: Truth, z
     usable = good & jnp.roll(good, -shift) & (ratio > sim.least_pixel_snr) & (place >= EDGE)
     usable = usable & (place < place.shape[0] - EDGE - shift) & quasar.search_window(instrument.wave, z)
     near = instrument.wave > lines.MGII[0] * (1 + z) * np.float32(math.exp(-ASSOCIATED / grid.C_KMS))
-    pixel = jax.vmap(lambda a, b, c: _place(a, b, c, usable, usable & near, sim.associated_fraction))(u[0], u[1], u[2])
+    pixel = _places(u[:3], usable, usable & near, sim.associated_fraction)
     z_abs = instrument.wave[0] * jnp.exp(pixel * np.float32(math.log(10) * grid.STEP)) / lines.MGII[0] - 1
     nearest = jnp.clip(pixel.astype(jnp.int32), 0, place.shape[0] - 1)
     lsf = instrument.lsf[nearest] * np.float32(ANGSTROM)
@@ -106,11 +107,12 @@ def draw_absorbers(key: jax.Array, sim: Any, instrument: Any, observed: Truth, z
     return {name: values[order] for name, values in slots.items()}
 
 
-def _place(u: jax.Array, v: jax.Array, w: jax.Array, usable: jax.Array, near: jax.Array, share: float) -> jax.Array:
-    """Fractional pixel (): any of the usable ones, or, with chance `share`, of those near the quasar."""
-    among = jnp.where((w < share) & near.any(), near, usable)
-    rank = jnp.cumsum(among)
-    return jnp.sum(rank <= u * rank[-1]) + v - 0.5
+def _places(u: jax.Array, usable: jax.Array, near: jax.Array, share: float) -> jax.Array:
+    """Fractional pixels (S,): any of the usable ones, or, with chance `share`, of those near the quasar. u: (3, S)."""
+    ranks = jnp.cumsum(jnp.stack([usable, near]), axis=1)
+    which = ((u[2] < share) & near.any()).astype(jnp.int32)
+    wanted = u[0] * ranks[which, -1]
+    return jnp.sum(ranks[which] <= wanted[:, None], axis=1) + u[1] - 0.5
 
 
 def ew_error(noise_ratio: jax.Array, sigma: jax.Array) -> jax.Array:
@@ -175,7 +177,7 @@ def finish(
     snr = jnp.sqrt(jnp.sum(jnp.where(good, (taken / sigma) ** 2, 0.0), axis=1))
     z_abs = jnp.where(there, slots["z_abs"], 0.0)
     nearest = jnp.where(there, jnp.round(slots["pixel"]).astype(jnp.int32), flux.shape[0])
-    depth = absorption.growth(slots["depth"] * absorption.SECOND) * slots["width"]
+    second = absorption.growth(slots["depth"] * absorption.SECOND) * slots["width"] * np.float32(SECOND_WIDTH)
     fwhm = slots["width"] * np.float32(2 * math.sqrt(2 * math.log(2)))
     return {
         "flux": jnp.where(good, flux, 0.0),
@@ -186,7 +188,7 @@ def finish(
         "kind": jnp.float32(0.0),
         "z_abs": z_abs,
         "ew_2796": ew,
-        "ew_2803": jnp.where(there, depth, 0.0),
+        "ew_2803": jnp.where(there, second, 0.0),
         "fwhm": jnp.where(there, fwhm, 0.0),
         "absorber_snr": jnp.where(there, snr, 0.0),
         "pixel_label": jnp.zeros(flux.shape).at[nearest].set(1.0, mode="drop"),
