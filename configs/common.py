@@ -112,6 +112,7 @@ def smoke(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.optim.warmup_steps = 1
     config.data.update({"num_train": 64, "num_test": 32})
     config.search.update({"batch_size": 8, "report_hits": 2})
-    config.mock.update({"fibers": 40, "sky_fraction": 0.0, "lya_rate": 0.3})
+    few = {"fibers": 40, "sky_fraction": 0.0, "lya_rate": 0.3}
+    config.mock.update({name: value for name, value in few.items() if name in config.mock})
     config.inject.update({"lines": 24, "hosts": 4})
     return config

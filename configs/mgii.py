@@ -6,9 +6,7 @@ from configs import absorption, common, quasars
 from lensjax.core.errors import UserError
 
 VARIANTS = ("default", "paper", "demo", "smoke")
-ABSORBED = (  # in this order; see search/absorber_cuts.py
-    *("coverage", "fit", "weak", "behind", "trough", "sky", "feii", "civ", "unsure"),
-)
+CUTS = ("coverage", "fit", "weak", "ratio", "behind", "trough", "sky", "feii", "civ", "unsure")  # in this order
 
 
 def get_config(variant: str = "default") -> config_dict.ConfigDict:
@@ -81,10 +79,10 @@ def default() -> config_dict.ConfigDict:
     config.search.batch_size = 128
     config.search.doublet_filter = absorption.doublet_filter()  # the traditional search, search/doublet_filter.py
     config.vet = absorption.vetting()
-    config.vet.cuts = ABSORBED
+    config.vet.cuts = CUTS
     config.inject.update(absorption.injection())
-    config.train.update(dict(batch_size=64, steps=12_000, eval_every=2_000, checkpoint_every=500))
-    config.optim.learning_rate = 1e-3
+    config.mock = absorption.mocks()
+    config.train.update(dict(batch_size=64, steps=6_000, eval_every=1_000, checkpoint_every=500))
     return config
 
 

@@ -94,7 +94,8 @@ def posterior(score: np.ndarray, config: Any) -> np.ndarray:
         return np.full(len(x), np.nan)
     focal = not config.search.temperature
     odds = np.log(_slope(-x, config.loss.gamma)) - np.log(_slope(x, config.loss.gamma)) if focal else x
-    shift = special.logit(config.inject.line_rate) - special.logit(config.sim.line_fraction)
+    trained = config.sim.get("line_fraction") or config.sim.absorber_fraction
+    shift = special.logit(config.inject.line_rate) - special.logit(trained)
     return special.expit(odds + shift)
 
 

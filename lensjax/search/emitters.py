@@ -12,11 +12,15 @@ from lensjax.search.matched_filter import STATUS, make_predict
 from lensjax.search.measure import make_measure
 from lensjax.search.select import CUTS
 from lensjax.search.spectra import Columns
+from lensjax.sims.plate import COMPANIONS, KINDS, make_plate_simulator
 
-__all__ = ["COLUMNS", "CUTS", "STATUS", "injection", "make_measure", "make_predict", "nothing_measured", "view"]
+__all__ = ["COLUMNS", "CUTS", "KINDS", "STATUS", "injection", "make_measure", "make_plate_simulator", "make_predict"]
+__all__ += ["nothing_measured", "view"]
 
 view, injection = vetted_page, inject_lines
 EVALUATED = {"line_law": "snr", "snr_range": (4.0, 20.0), "line_fraction": 0.5}  # config.sim of clean and dirty mocks
+MOCK_TRUTH = ("label", "wave", "snr", "line_flux", "line_sigma", "line_alpha", "peak", "z")
+MOCK_TRUTH += tuple(f"snr_{name}" for name in COMPANIONS)
 REDSHIFT = "z_lens"  # column of the foreground object's redshift
 
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy import special
 
 from lensjax.core.errors import UserError
 from lensjax.core.files import replacing
@@ -154,6 +155,7 @@ def make_recovery(config: Any, folder: pathlib.Path, scorer: Scorer, hosts: Bloc
         num = len(numbers)
         out = {name: np.asarray(x)[:num] for name, x in jax.device_get(scorer.predict(lit)).items()}
         truth = {name: np.asarray(x)[:num] for name, x in truth.items()}
+        out |= nearest_line(out, truth["wave"])
         near = np.abs(np.log10(out["wave"] / truth["wave"])) <= config.inject.near * grid.STEP
         hit = (out["score"] > config.search.threshold) & near
         flux, ivar = picked.flux.copy(), picked.ivar.copy()
@@ -165,6 +167,16 @@ def make_recovery(config: Any, folder: pathlib.Path, scorer: Scorer, hosts: Bloc
         return {**truth, "host": host, **fate}
 
     return recover
+
+
+def nearest_line(out: Columns, wave: np.ndarray) -> Columns:
+    """wave and score (n,), of several lines those of the one nearest to `wave` (n,), A. out: of a prediction."""
+    if "waves" not in out:
+        return {name: out[name] for name in ("wave", "score")}
+    scores = special.expit(out["logits"].astype(np.float64)).astype(np.float32)
+    best = np.abs(np.log(out["waves"] / wave[:, None])).argmin(1)[:, None]
+    chosen = {"wave": out["waves"], "score": scores}
+    return {name: np.take_along_axis(values, best, axis=1)[:, 0] for name, values in chosen.items()}
 
 
 def make_vetting(config: Any, folder: pathlib.Path, loglam: np.ndarray) -> Callable[..., np.ndarray]:

@@ -11,26 +11,24 @@ import pyarrow.parquet as pq
 
 from lensjax.core.files import replacing
 from lensjax.physics import grid
-from lensjax.sims.plate import COMPANIONS, KINDS, make_plate_simulator
+from lensjax.search import systems
 from lensjax.surveys.write import write_spplate
 
 STREAM = 7  # of the seed: no mock of a plate is one that a network was trained on
 CHUNK = 100  # mocks of one jitted call
 PLATE, MJD = 9999, 60000  # of the first
-NUMBERS = ("label", "wave", "snr", "line_flux", "line_sigma", "line_alpha", "peak", "z")
 TRUTH_NAME = "truth.parquet"
 
 
 def write_mock_plates(config: Any, folder: pathlib.Path) -> pathlib.Path:
     """Write config.mock.plates of config.mock.fibers each, spPlate with spZbest, into `folder`; returns it.
 
-    Beside them truth.parquet: plate, mjd, fiberid, kind ("galaxy", "lya", "oii", "sky") and, 0 without a line, label (1
-    for Lyman-alpha), wave (A, mean of the profile), snr (true profile, true noise), line_flux (1e-17 erg/s/cm2),
-    line_sigma (km/s), line_alpha, peak; z; snr_* of the other lines of an [OII] emitter.
+    Beside them truth.parquet: plate, mjd, fiberid, kind (of the system's KINDS) and the system's MOCK_TRUTH, as its
+    simulator describes it; 0 where there is no line, and a list where there may be several.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    draw = jax.jit(jax.vmap(make_plate_simulator(config)))
+    draw = jax.jit(jax.vmap(systems.of(config).make_plate_simulator(config)))
     tables = []
     for number in range(config.mock.plates):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), STREAM), number)
@@ -55,12 +53,13 @@ def _draw(draw: Callable[..., dict], key: jax.Array, num: int) -> dict[str, np.n
 def _write_plate(config: Any, folder: pathlib.Path, plate: int, mocks: dict[str, np.ndarray]) -> pa.Table:
     """Write one plate; returns its truth."""
     num = len(mocks["z"])
-    kind = np.array(KINDS)[mocks["kind"].astype(int)]
+    system = systems.of(config)
+    kind = np.array(system.KINDS)[mocks["kind"].astype(int)]
     sky = kind == "sky"
     table = {
         "z": mocks["z"],
-        "class": "GALAXY",
-        "objtype": np.where(sky, "SKY", "GALAXY"),
+        "class": config.select.object_class,
+        "objtype": np.where(sky, "SKY", config.select.object_class),
         "zwarning": np.where(sky, 5, 0),  # as the pipeline does: SKY, SMALL_DELTA_CHI2
         "ra": 150.0 + (plate - PLATE) % 100 + 0.001 * np.arange(num),
         "dec": np.full(num, 0.0),
@@ -68,4 +67,9 @@ def _write_plate(config: Any, folder: pathlib.Path, plate: int, mocks: dict[str,
     path = folder / f"spPlate-{plate}-{MJD}.fits"
     write_spplate(path, grid.window(*config.mock.window), mocks["flux"], mocks["ivar"], table, mocks["wdisp"])
     where = {"plate": np.full(num, plate), "mjd": np.full(num, MJD), "fiberid": np.arange(1, num + 1), "kind": kind}
-    return pa.table(where | {name: mocks[name] for name in (*NUMBERS, *(f"snr_{name}" for name in COMPANIONS))})
+    return pa.table(where | {name: _column(mocks[name]) for name in system.MOCK_TRUTH})
+
+
+def _column(values: np.ndarray) -> Any:
+    """(N,) as it is, (N, S) as N lists."""
+    return values if values.ndim == 1 else pa.array(list(values))

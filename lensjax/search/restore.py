@@ -140,11 +140,9 @@ def combine(predicts: list[Callable], temperature: float) -> Callable:
     def predict(params: list, model_state: list, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         outs = [each(p, s, batch) for each, p, s in zip(predicts, params, model_state, strict=True)]
         logits = jnp.stack([out["logit"] for out in outs])
-        surest = jnp.argmax(logits, axis=0)[None]
+        surest = jnp.argmax(logits, axis=0), jnp.arange(logits.shape[1])
         shared = set(outs[0]).intersection(*outs)
-        of_surest = {
-            name: jnp.take_along_axis(jnp.stack([out[name] for out in outs]), surest, axis=0)[0] for name in shared
-        }
+        of_surest = {name: jnp.stack([out[name] for out in outs])[surest] for name in shared}
         logit = logits.mean(0) / (temperature or 1.0)
         return {**of_surest, "logit": logit, "score": jax.nn.sigmoid(logit)}
 

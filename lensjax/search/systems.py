@@ -12,6 +12,8 @@ COLUMNS                           of candidates.*: name -> (unit, UCD, meaning)
 REDSHIFT                          name there of the redshift of the object in front
 describe(columns, config)         the columns with what is derived of them: name, grade, ...
 order(columns)                    permutation of candidates, best first
+make_plate_simulator(config)      simulate(key) of one mock fiber on config.mock.window, with its kind
+KINDS, MOCK_TRUTH                 names of the kinds; what of the truth is written beside mock plates
 view                              the module that shows candidates on the page, see `vetted_page`
 injection                         the module that injects into the user's spectra, see `inject_lines`
 """

@@ -31,7 +31,7 @@ def slot_positions(batch: Batch, loglam: Any) -> tuple[jax.Array, jax.Array]:
 def near_others(position: jax.Array, there: jax.Array, pixels: int) -> jax.Array:
     """True (S, N, P) where another absorber than that of the slot is within OWN pixels. position, there: (N, S)."""
     place = jnp.arange(pixels, dtype=jnp.float32)
-    near = (jnp.abs(place - position[..., None]) <= OWN) & there[..., None]  # (N, S, P)
+    near = (jnp.abs(place[None, None] - position[..., None]) <= OWN) & there[..., None]  # (N, S, P)
     count = near.sum(1, keepdims=True) - near
     return jnp.moveaxis(count > 0, 1, 0)
 
@@ -64,7 +64,7 @@ def make_objective(config: Any) -> classify.Objective:
         ]
         number = jnp.maximum(there.sum(), 1)
         metrics["locate"] = sum(p * there[:, i].sum() for i, p in zip(slots, places, strict=True)) / number
-        strongest = jnp.abs(jnp.arange(mask.shape[1]) - position[:, :1]) <= OWN
+        strongest = jnp.abs(jnp.arange(mask.shape[1])[None] - position[:, :1]) <= OWN
         rest = marginalise(pixels, mask & ~(strongest & there[:, :1]))
         second = there[:, 1].astype(jnp.float32) if there.shape[1] > 1 else jnp.zeros_like(label)
         metrics["rest"] = losses.focal(rest, second, loss.gamma)
@@ -87,7 +87,7 @@ def make_describe(config: Any) -> classify.Describe:
         if "pixel_logit" in out:
             logits = evidence - jnp.log(jnp.float32(guide.shape[1]))
         else:
-            logits = jnp.where(jnp.arange(MOST) == 0, out["logit"][:, None], -jnp.inf)
+            logits = jnp.where(jnp.arange(MOST)[None] == 0, out["logit"][:, None], -jnp.inf)
         waves = classify.wavelength(position, loglam)
         peak_snr = jnp.take_along_axis(snr, best[:, :1], axis=1)[:, 0]
         wave = waves[:, 0]

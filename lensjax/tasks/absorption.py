@@ -201,7 +201,7 @@ def running_mean(values: jax.Array, weight: jax.Array, spread: jax.Array) -> jax
     mean = total / (norm + prior**-2.0)
     left = jnp.concatenate([mean[:1], mean, mean[-1:]])
     share = (np.arange(BIN, dtype=np.float32) + 0.5) / BIN - 0.5  # of a bin, from its centre
-    before, after = np.maximum(-share, 0), np.maximum(share, 0)
+    before, after = np.maximum(-share, 0)[None], np.maximum(share, 0)[None]
     fine = mean[:, None] * (1 - before - after) + left[:-2, None] * before + left[2:, None] * after
     return fine.reshape(-1)[:pixels]
 

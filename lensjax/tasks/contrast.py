@@ -19,7 +19,7 @@ from lensjax.core.task import Metrics, State, Task
 from lensjax.data.augment import centre, make_augment
 from lensjax.models import init_variables, make_model, make_projector
 from lensjax.tasks.classify import map_chunks
-from lensjax.tasks.stretch import make_stretch
+from lensjax.tasks.stretch import channels, make_stretch
 
 OBSERVED = ("image", "psfsize", "noise", "ebv")  # all that a survey gives
 TINY = 1e-12  # keeps the direction of a zero vector finite
@@ -36,12 +36,12 @@ def make_task(config: Any, encoder: Any = None) -> Task:
     _check_sizes(config.train.batch_size, moco.queue, moco.bn_groups)
     encoder, projector = encoder or make_model(config.model), make_projector(moco.projector)
     augment, stretch = make_augment(config.augment), make_stretch(config.model.stretch)
-    size, bands = config.augment.size, len(config.augment.noise)
+    size, planes = config.augment.size, channels(config.model.stretch, len(config.augment.noise))
 
     def init(key: jax.Array) -> tuple[Any, Any, Any]:
         keys = jax.random.split(key, 3)
-        variables = init_variables(encoder, keys[0], jnp.zeros((1, size, size, bands)))
-        features = jax.eval_shape(encoder.apply, variables, jnp.zeros((1, size, size, bands)))
+        variables = init_variables(encoder, keys[0], jnp.zeros((1, size, size, planes)))
+        features = jax.eval_shape(encoder.apply, variables, jnp.zeros((1, size, size, planes)))
         head = init_variables(projector, keys[1], jnp.zeros(features.shape))
         params = {"encoder": variables.pop("params"), "projector": head["params"]}
         queue = unit(jax.random.normal(keys[2], (moco.queue, moco.projector.size)))
@@ -50,8 +50,9 @@ def make_task(config: Any, encoder: Any = None) -> Task:
     def project(params: Any, model_state: Any, images: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
         """Features (N, D), unit projections (N, P) and moved statistics of views (N, S, S, B)."""
         features, model_state = grouped(encoder, params["encoder"], model_state, stretch(images), moco.bn_groups)
-        projections: Any = projector.apply({"params": params["projector"]}, features)
-        return features, unit(projections), model_state
+        head = functools.partial(projector.apply, {"params": params["projector"]})
+        projections = jax.vmap(head)(features.reshape(moco.bn_groups, -1, features.shape[1]))
+        return features, unit(projections.reshape(len(features), -1)), model_state
 
     def loss(params: Any, state: State, batch: dict[str, jax.Array], key: jax.Array):
         query_key, key_key, shuffle_key = (jax.random.fold_in(key, i) for i in range(3))

@@ -1,0 +1,68 @@
+"""The search for Mg II absorbers in quasars, as `systems` asks for it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from lensjax.fit import absorber_flags
+from lensjax.physics import lines, quasar
+from lensjax.search import absorber_page, catalogue, inject_absorbers
+from lensjax.search.absorber_columns import COLUMNS, nothing_measured
+from lensjax.search.absorber_cuts import CUTS, doubts, known_flags
+from lensjax.search.doublet_filter import STATUS, make_predict
+from lensjax.search.spectra import Chunk, Columns
+from lensjax.sims import mgii as sim
+
+__all__ = ["COLUMNS", "CUTS", "STATUS", "injection", "make_predict", "nothing_measured", "searched", "view"]
+
+view, injection = absorber_page, inject_absorbers
+searched = quasar.search_window
+EVALUATED = {"absorber_law": "snr", "snr_range": (4.0, 20.0), "absorber_fraction": 0.5}  # config.sim of the mocks
+KINDS = ("quasar",)
+MOCK_TRUTH = ("label", "wave", "snr", "z", "z_abs", "ew_2796", "ew_2803", "fwhm", "absorber_snr")
+REDSHIFT = "z_qso"  # column of the quasar's redshift
+
+
+def identity(config: Any) -> str:
+    """Settings that the doublet filter depends on."""
+    search = config.search
+    return f"{search.scorer} {config.sim.continuum} {config.model.templates} {search.doublet_filter.to_json()}"
+
+
+def make_measure(config: Any, loglam: np.ndarray) -> Callable[[Chunk, Columns], Columns]:
+    """measure(chunk, hits) -> (n,) columns of the chunk's hits. hits: wave (of 2796) and z of all hits, (M,)."""
+    del config
+
+    def measure(chunk: Chunk, hits: Columns) -> Columns:
+        z_qso = np.nan_to_num(hits["z"][chunk.rows], nan=0.0)
+        guess = hits["wave"][chunk.rows].astype(np.float64) / lines.MGII[0] - 1
+        found = absorber_flags.measure_all(chunk.flux, chunk.ivar, guess, loglam, z_qso, chunk.wdisp)
+        found |= {"fit_status": found["status"], "fit_snr": found["snr"]}
+        columns = {name: values for name, values in found.items() if name in COLUMNS and name != "snr"}
+        return {**columns, "readable": chunk.readable}
+
+    return measure
+
+
+def make_plate_simulator(config: Any) -> Callable[[jax.Array], dict[str, jax.Array]]:
+    """simulate(key) of one quasar on config.mock.window, by the laws of config.sim but for those of config.mock."""
+    config = config.copy_and_resolve_references()
+    laws = {name: config.mock[name] for name in ("absorber_law", "absorber_fraction", "dirt")}
+    config.sim.update({**laws, "clean_fraction": 0.0})
+    config.data.window = tuple(config.mock.window)
+    return sim.make_simulator(config)
+
+
+def describe(columns: Columns, config: Any) -> Columns:
+    """The columns with name, known, known_distance, z_qso, associated (0 or 1), doubts and grade."""
+    columns = {**columns, **catalogue.identify(columns, config.vet), "z_qso": columns["z"]}
+    near = known_flags(columns, config.vet)["associated"].astype(int)
+    said, grade = doubts(columns, config.vet)
+    return {**columns, "associated": near, "doubts": said, "grade": grade}
+
+
+def order(columns: Columns) -> np.ndarray:
+    """By grade, then by S/N of the fit."""
+    return np.lexsort((-columns["fit_snr"], columns["grade"]))

@@ -1,0 +1,94 @@
+"""Several absorbers in a spectrum: what is learned of each, and how they are told apart."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import mgii
+from lensjax.physics import grid, lines
+from lensjax.tasks import absorbers, make_task
+
+PIXELS = 400
+
+
+@pytest.fixture(scope="module")
+def config():
+    return mgii.get_config("smoke")
+
+
+def batch_of(config, z_abs):
+    z_abs = jnp.asarray(z_abs, jnp.float32)
+    return {"z_abs": z_abs, "label": (z_abs[:, 0] > 0).astype(jnp.float32)}
+
+
+def redshift(config, pixel):
+    loglam = grid.window(*config.data.window)
+    return 10 ** (loglam[0] + pixel * grid.STEP) / lines.MGII[0] - 1
+
+
+def test_peaks_are_apart_best_first_and_carry_their_own_evidence():
+    place = jnp.arange(PIXELS)
+    guide = -5.0 + 20.0 * jnp.exp(-0.5 * (place - 100.25) ** 2) + 12.0 * jnp.exp(-0.5 * (place - 250.0) ** 2)
+    best, position, evidence = absorbers.peaks(guide)
+    assert best.shape == (absorbers.MOST,) and best[:2].tolist() == [100, 250]
+    assert position[0] == pytest.approx(100.25, abs=0.15) and position[1] == pytest.approx(250, abs=0.1)
+    assert np.all(np.diff(evidence) <= 0) and 14 < evidence[0] < 17 and evidence[2] < 0
+    assert np.abs(np.diff(np.sort(np.asarray(best)))).min() > absorbers.APART
+
+
+def test_one_absorber_does_not_hide_another_from_the_loss(config):
+    """The strong one's pixels are left out of the weak one's softmax: its slope there is that of the strong one alone."""
+    objective = absorbers.make_objective(config)
+    pixels = len(grid.window(*config.data.window))
+    both = batch_of(config, [[redshift(config, 300), redshift(config, 700), 0.0]])
+    alone = batch_of(config, [[redshift(config, 300), 0.0, 0.0]])
+    mask = jnp.ones((1, pixels), bool)
+    logits = jnp.zeros((1, pixels)).at[0, 300].set(20.0).at[0, 700].set(8.0)
+
+    def slope(batch):
+        out = {"logit": jnp.zeros(1)}
+        return jax.grad(lambda x: objective({**out, "pixel_logit": x}, mask, batch)[1]["locate"])(logits)[0]
+
+    np.testing.assert_allclose(2 * slope(both)[296:305], slope(alone)[296:305], atol=1e-3)
+    assert slope(both)[700] < -0.1 or abs(slope(both)[700]) > 1e-4
+
+
+def test_what_is_left_of_a_single_absorber_must_say_no(config):
+    """Its doublet read one line too early is 11 pixels off, and counts as false."""
+    objective = absorbers.make_objective(config)
+    pixels = len(grid.window(*config.data.window))
+    batch, mask = batch_of(config, [[redshift(config, 300), 0.0, 0.0]]), jnp.ones((1, pixels), bool)
+
+    def rest(place):
+        logits = jnp.full((1, pixels), -3.0).at[0, 300].set(30.0).at[0, place].set(12.0)
+        return float(objective({"logit": jnp.ones(1), "pixel_logit": logits}, mask, batch)[1]["rest"])
+
+    assert rest(289) > 3 and rest(302) < 0.2
+
+
+def test_gradient_is_finite_where_a_slot_is_empty(config):
+    task = make_task(config)
+    params, model_state, _ = task.init(jax.random.key(0))
+    pixels = len(grid.window(*config.data.window))
+    ones = jnp.ones((2, pixels))
+    batch = {"flux": ones, "ivar": ones.at[1].set(0.0), "wdisp": ones, "z": jnp.array([1.2, 1.0])}
+    batch |= batch_of(config, [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    state = type("State", (), {"model_state": model_state, "extra": {}})
+    slope = jax.grad(lambda p: task.loss(p, state, batch, jax.random.key(1))[0])(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
+
+
+def test_prediction_names_the_best_absorber_first(config):
+    task = make_task(config)
+    params, model_state, _ = task.init(jax.random.key(0))
+    pixels = len(grid.window(*config.data.window))
+    flux = jnp.ones((1, pixels))
+    for place, depth in ((300, 0.5), (311, 0.4), (700, 0.9), (711, 0.9)):
+        flux = flux.at[0, place - 1 : place + 2].add(-depth)
+    ivar = jnp.full((1, pixels), 400.0)
+    out = task.predict(params, model_state, {"flux": flux, "ivar": ivar, "wdisp": 0 * flux + 1, "z": jnp.array([1.4])})
+    place = grid.pixel(np.asarray(out["waves"]), grid.window(*config.data.window))
+    assert place[0, 0] == pytest.approx(700, abs=1.0) and np.abs(place[0] - 300).min() < 1.0
+    assert out["wave"][0] == out["waves"][0, 0] and np.all(np.diff(out["logits"][0]) <= 0)
+    assert out["z_source"][0] == pytest.approx(redshift(config, 700), abs=3e-4)
