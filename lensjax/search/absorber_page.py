@@ -16,6 +16,8 @@ from lensjax.search.spectra import Columns, read_hits
 from lensjax.search.vetted_page import label
 from lensjax.tasks import absorption
 
+REDSHIFT = "z_qso"  # column of the redshift of the object in front of which they are
+REST_LINES = (2798.7, 1908.7, 1549.5)  # A, of the quasar
 REACH = 900.0  # km/s each way in the panels
 # Panels: name -> rest wavelength, in the order of reading.
 PANELS = {"Mg II 2796": lines.MGII[0], "Mg II 2803": lines.MGII[1], "Mg I 2852": lines.MGI}

@@ -22,7 +22,6 @@ searched = quasar.search_window
 EVALUATED = {"absorber_law": "snr", "snr_range": (4.0, 20.0), "absorber_fraction": 0.5}  # config.sim of the mocks
 KINDS = ("quasar",)
 MOCK_TRUTH = ("label", "wave", "snr", "z", "z_abs", "ew_2796", "ew_2803", "fwhm", "absorber_snr")
-REDSHIFT = "z_qso"  # column of the quasar's redshift
 
 
 def identity(config: Any) -> str:

@@ -21,7 +21,6 @@ view, injection = vetted_page, inject_lines
 EVALUATED = {"line_law": "snr", "snr_range": (4.0, 20.0), "line_fraction": 0.5}  # config.sim of clean and dirty mocks
 MOCK_TRUTH = ("label", "wave", "snr", "line_flux", "line_sigma", "line_alpha", "peak", "z")
 MOCK_TRUTH += tuple(f"snr_{name}" for name in COMPANIONS)
-REDSHIFT = "z_lens"  # column of the foreground object's redshift
 
 
 def searched(wave: jax.Array, z: jax.Array) -> jax.Array:

@@ -68,7 +68,7 @@ def fingerprint(config: Any, files: list[tuple[str, str]], scorer: Scorer, folde
     """SHA-256 of what the lines and their fate depend on: the search's own, config.inject, the cuts, crowded hits."""
     text = json.dumps([config.inject.to_dict(), config.vet.to_dict(), config.search.threshold, config.seed])
     total = hashlib.sha256(f"{score.fingerprint(config, files, scorer)}{text}".encode())
-    crowd = _read_crowd(folder / HITS_NAME, systems.of(config).REDSHIFT) if config.vet.enabled else None
+    crowd = _read_crowd(folder / HITS_NAME, systems.of(config).view.REDSHIFT) if config.vet.enabled else None
     for name in ("wave", "z", "sky", "flags"):  # not the probabilities, which an injection brings
         total.update(np.ascontiguousarray(crowd[name]).tobytes() if crowd else b"")
     return total.hexdigest()
@@ -189,7 +189,7 @@ def make_vetting(config: Any, folder: pathlib.Path, loglam: np.ndarray) -> Calla
         return lambda block, wave, scores: np.full(len(wave), "")
     system = systems.of(config)
     measure = system.make_measure(config, loglam)
-    crowd = _read_crowd(folder / HITS_NAME, system.REDSHIFT)
+    crowd = _read_crowd(folder / HITS_NAME, system.view.REDSHIFT)
 
     def vetting(block: Block, wave: np.ndarray, scores: np.ndarray) -> np.ndarray:
         cuts = [np.zeros(0, "U16")]

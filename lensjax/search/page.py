@@ -115,7 +115,7 @@ def candidate_parts(total: Tally, vetted: Vetted, view: Any) -> list[str]:
     """The candidates of a vetted search, and what was cut."""
     body = [f"<h2>Candidates</h2>{view.candidate_table(vetted)}"]
     if total.funnel.get("hits", 0):
-        body.append(f"<h2>Where the hits lie</h2>{wavelengths(total, vetted)}")
+        body.append(f"<h2>Where the hits lie</h2>{wavelengths(total, vetted, view)}")
     if vetted.rows:
         body.append(f"<h2>Spectra</h2>{view.legend()}")
         pairs = enumerate(zip(vetted.rows, vetted.spectra, strict=True), 1)
@@ -161,18 +161,23 @@ def scores(total: Tally, threshold: float) -> str:
     return f'<figure class="one"><figcaption>{html.escape(note)}</figcaption>{svg}</figure>'
 
 
-def wavelengths(total: Tally, vetted: Vetted | None = None) -> str:
+def wavelengths(total: Tally, vetted: Vetted | None = None, view: Any = vetted_page) -> str:
     """Histograms of the hits' wavelengths. A pile at one of them is airglow, or what the templates leave over."""
     taken: dict[str, Any] = {"observed": (), "rest": ()}
     if vetted:
         hits = vetted.hits
         taken = {name: hits["wave"][hits["cut"] == name] for name in taken}
-        taken["rest"] = taken["rest"] / (1 + hits["z_lens"][hits["cut"] == "rest"])
-    sky, lens = (*lines.SKY_LINES, *lines.AIRGLOW), (*lines.LENS_LINES, *lines.EMPIRICAL_REST)
+        taken["rest"] = taken["rest"] / (1 + hits[view.REDSHIFT][hits["cut"] == "rest"])
+    sky, lens = (*lines.SKY_LINES, *lines.AIRGLOW), view.REST_LINES
     parts = []
     for name, (edges, counts), marks, note in (
         ("observed", total.observed, sky, "Observed frame: a pile at one wavelength is airglow (dashes: known lines)."),
-        ("rest", total.rest, lens, "Rest frame of the galaxy: a pile is a template residual (dashes: known features)."),
+        (
+            "rest",
+            total.rest,
+            lens,
+            "Rest frame of the object: a pile is a misfit of its model (dashes: known features).",
+        ),
     ):
         options = dict(edges=edges, label=f"{name} wavelength (Å)", unit="hits", marks=marks, taken=taken[name])
         note += " Bars along the bottom: taken for crowding." if len(taken[name]) else ""

@@ -9,7 +9,6 @@ make_measure(config, loglam)      measure(chunk, hits) -> columns of the chunk's
 nothing_measured()                the same of no hits
 CUTS                              name -> select.Cut
 COLUMNS                           of candidates.*: name -> (unit, UCD, meaning)
-REDSHIFT                          name there of the redshift of the object in front
 describe(columns, config)         the columns with what is derived of them: name, grade, ...
 order(columns)                    permutation of candidates, best first
 make_plate_simulator(config)      simulate(key) of one mock fiber on config.mock.window, with its kind

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lensjax.physics import lines
 from lensjax.search.candidate_figures import annotate, draw_line, draw_spectrum, write_pdfs
 from lensjax.search.candidates import Row, Vetted, read_spectra
 from lensjax.search.figures import inline_figure
@@ -13,6 +14,8 @@ from lensjax.search.hit_fits import make_fit
 
 __all__ = ["candidate", "candidate_table", "label", "legend", "make_fit", "read_spectra", "write_pdfs"]
 
+REDSHIFT = "z_lens"  # column of the foreground object's redshift
+REST_LINES = (*lines.LENS_LINES, *lines.EMPIRICAL_REST)  # to mind in its frame
 DOUBTS = {
     "symmetric": "no red tail is certain",
     "faint": "low S/N",
