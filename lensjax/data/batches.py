@@ -34,7 +34,8 @@ class Batches(NamedTuple):
 
 
 def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = None, oracle: bool = False) -> Batches:
-    """Batches of config.data.source: "simulate" (fresh mocks on the device), "tfds" (the published set) or "cutouts".
+    """Batches of config.data.source: "simulate" (fresh mocks on the device), "tfds" (the published set), "cutouts" or
+    "absorbers" (a user's own images; spectra labelled by a catalogue).
 
     simulator: stands in for the system's own. mesh: devices the mocks are made on; default, all.
     oracle: also give the true continuum and noise of mocks. Raises UserError for an unknown source or system.
@@ -43,13 +44,20 @@ def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = Non
         from lensjax.data.source import load_split
 
         arrays = {split: load_split(config, split) for split in SPLITS}
-        return from_arrays(arrays["train"], arrays["test"], config.train.batch_size, config.seed, oracle)
+        share = config.data.get("lens_share", 0.0)
+        return from_arrays(arrays["train"], arrays["test"], config.train.batch_size, config.seed, oracle, share)
     if config.data.source == "cutouts":
         from lensjax.data.cutouts import load_cutouts
 
-        return from_arrays(*load_cutouts(config), config.train.batch_size, config.seed)
+        share = config.data.get("lens_share", 0.0)
+        return from_arrays(*load_cutouts(config), config.train.batch_size, config.seed, share=share)
+    if config.data.source == "absorbers":
+        from lensjax.data.absorbers import load_absorbers
+
+        return from_arrays(*load_absorbers(config), config.train.batch_size, config.seed)
     if config.data.source != "simulate":
-        raise UserError(f"config.data.source is {config.data.source!r}; expected 'simulate', 'tfds' or 'cutouts'.")
+        expected = "'simulate', 'tfds', 'cutouts' or 'absorbers'"
+        raise UserError(f"config.data.source is {config.data.source!r}; expected {expected}.")
     simulate = simulator or make_simulator(config)
     return from_simulator(simulate, config, mesh or sharding.make_mesh(), oracle)
 
@@ -104,8 +112,34 @@ def epoch_rows(n: int, size: int, seed: int, step: int) -> np.ndarray:
     return np.concatenate([permutation(n, seed, step * epochs + i) for i in range(epochs)])[:size]
 
 
-def from_arrays(train: Batch, test: Batch, size: int, seed: int, oracle: bool = False) -> Batches:
-    """Batches of two dicts of arrays with a common leading axis, memory-mapped or not; this process's rows of each."""
+def shared_rows(label: np.ndarray, share: float, size: int, seed: int, step: int) -> np.ndarray:
+    """Rows (size,) of batch `step`, `share` of them with label (n,) 1: either class in shuffled epochs of its own.
+
+    Stein et al. (2022), section 3.4: the few lenses are seen more often. One of either class at least; UserError
+    where a class is empty.
+    """
+    classes = [np.flatnonzero(np.asarray(label) > 0.5), np.flatnonzero(np.asarray(label) <= 0.5)]
+    if not all(len(rows) for rows in classes):
+        raise UserError(
+            f"of {len(label)} training objects {len(classes[0])} are lenses: expected some of either, or "
+            "config.data.lens_share 0."
+        )
+    first = min(max(round(share * size), 1), size - 1)
+    numbers = (first, size - first)
+    chosen = [
+        rows[epoch_rows(len(rows), number, seed + i, step)]
+        for i, (rows, number) in enumerate(zip(classes, numbers, strict=True))
+    ]
+    return np.random.default_rng([seed, step]).permutation(np.concatenate(chosen))
+
+
+def from_arrays(
+    train: Batch, test: Batch, size: int, seed: int, oracle: bool = False, share: float = 0.0
+) -> Batches:
+    """Batches of two dicts of arrays with a common leading axis, memory-mapped or not; this process's rows of each.
+
+    share: of a training batch, objects with label 1 (`shared_rows`); 0: as they come.
+    """
     keep = [name for name in train if oracle or name not in ORACLE]
     n_train, n_test = len(train[keep[0]]), len(test[keep[0]])
     local = sharding.local_rows(size)
@@ -117,7 +151,12 @@ def from_arrays(train: Batch, test: Batch, size: int, seed: int, oracle: bool = 
         for start in range(0, n_test, size):
             yield take(test, np.minimum(np.arange(start, start + size), n_test - 1))
 
-    return Batches(lambda step: take(train, epoch_rows(n_train, size, seed, step)), test_batches, n_train, n_test)
+    def rows_of(step: int) -> np.ndarray:
+        if share:
+            return shared_rows(train["label"], share, size, seed, step)
+        return epoch_rows(n_train, size, seed, step)
+
+    return Batches(lambda step: take(train, rows_of(step)), test_batches, n_train, n_test)
 
 
 def stream(batches: Batches, steps: range) -> Iterator[Batch]:

@@ -92,7 +92,7 @@ def join(block: Block, catalogue: dict[str, np.ndarray]) -> Block:
     Objects are matched by plate, MJD and fiber, or by TARGETID where the catalogue has that.
     """
     use_id = "targetid" in catalogue and (catalogue["targetid"] > 0).any()
-    key = _target_key if use_id else _plate_key
+    key = target_key if use_id else plate_key
     keys = key(catalogue)
     order = np.argsort(keys, kind="stable")
     mine = key(block.table)
@@ -108,12 +108,14 @@ def join(block: Block, catalogue: dict[str, np.ndarray]) -> Block:
     return block._replace(z=np.nan_to_num(table["z"], nan=0.0).astype(np.float32), table=table)
 
 
-def _plate_key(table: dict) -> np.ndarray:
+def plate_key(table: dict) -> np.ndarray:
+    """One integer for plate, MJD and fiber, (N,)."""
     plate, mjd, fiber = (table[name].astype(np.int64) for name in ("plate", "mjd", "fiberid"))
     return (plate << 40) | (mjd << 16) | fiber
 
 
-def _target_key(table: dict) -> np.ndarray:
+def target_key(table: dict) -> np.ndarray:
+    """TARGETID, (N,)."""
     return table["targetid"].astype(np.int64)
 
 

@@ -107,5 +107,5 @@ def test_unknown_names():
     with pytest.raises(UserError, match=r"no simulator for config\.system = 'tiny'"):
         batches.make_batches(config)
     config.data.source = "tdfs"
-    with pytest.raises(UserError, match="'tdfs'; expected 'simulate', 'tfds' or 'cutouts'"):
+    with pytest.raises(UserError, match="'tdfs'; expected 'simulate', 'tfds', 'cutouts' or 'absorbers'"):
         batches.make_batches(config)
