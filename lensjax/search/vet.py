@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import lensjax
 from lensjax.core.files import replacing, write_text
 from lensjax.physics import grid
-from lensjax.search import calibration, catalogue, control, select, shards, systems
+from lensjax.search import calibration, control, select, shards, systems
 from lensjax.search.spectra import Columns, read_hits
+from lensjax.surveys import catalogues
 
 HITS_NAME, FUNNEL_NAME = "hits.parquet", "vetting.json"
 NEEDED = ("file", "row", "plate", "mjd", "fiberid", "targetid", "ra", "dec", "z", "sky")
@@ -42,12 +43,12 @@ def vet(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     summary = control.summarise(columns, counts, config, system.CUTS)
     meta = provenance(config, scored, summary)
     with replacing(folder / HITS_NAME) as temporary:
-        catalogue.write_parquet(catalogue.make_table(columns, meta, system.COLUMNS), temporary)
+        catalogues.write_parquet(catalogues.make_table(columns, meta, system.COLUMNS), temporary)
     chosen = columns["cut"] == select.CANDIDATE
     candidates = {name: values[chosen] for name, values in columns.items()}
     order = system.order(candidates)
     candidates = {name: values[order] for name, values in candidates.items()}
-    paths = catalogue.write_candidates(folder, catalogue.make_table(candidates, meta, system.COLUMNS))
+    paths = catalogues.write_table(folder, "candidates", catalogues.make_table(candidates, meta, system.COLUMNS))
     shards.write_cuts(scores, *first_cut(columns["index"], columns["cut"]))
     write_text(folder / FUNNEL_NAME, json.dumps(summary, indent=1) + "\n")
     print(f"{paths[0]}: {control.sentence(summary)}")

@@ -13,8 +13,9 @@ from astropy.table import Table
 
 from configs import vetting
 from lensjax.core.errors import UserError
-from lensjax.search import catalogue, match
+from lensjax.search import match
 from lensjax.search.columns import COLUMNS
+from lensjax.surveys import catalogues, known
 
 # Li et al. (2018), Table 1: coordinates and names.
 PAPER = (
@@ -42,14 +43,14 @@ META = {"CREATOR": "lensjax 0.1", "CONFIG": json.dumps({"a": "x" * 3000}), "N_GA
 @pytest.fixture(scope="module", params=[3, 0], ids=["three", "none"])
 def written(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("written")
-    catalogue.write_candidates(folder, catalogue.make_table(columns_of(request.param), META))
+    catalogues.write_table(folder, "candidates", catalogues.make_table(columns_of(request.param), META, COLUMNS))
     return folder, request.param
 
 
 @pytest.mark.parametrize("place, name", PAPER)
 def test_names_are_those_of_the_paper(place, name):
     degrees = SkyCoord(place, unit=(units.hourangle, units.deg))
-    assert catalogue.iau_name(degrees.ra.deg, degrees.dec.deg) == name
+    assert catalogues.iau_name(degrees.ra.deg, degrees.dec.deg) == name
 
 
 @pytest.mark.parametrize(
@@ -66,11 +67,11 @@ def test_names_are_those_of_the_paper(place, name):
     ],
 )
 def test_names_truncate_and_keep_the_sign(ra, dec, name):
-    assert catalogue.iau_name(ra, dec) == name
+    assert catalogues.iau_name(ra, dec) == name
 
 
 def test_columns_are_described_by_words_that_the_virtual_observatory_knows():
-    table = catalogue.make_table(columns_of(1), META)
+    table = catalogues.make_table(columns_of(1), META, COLUMNS)
     assert table.colnames == list(COLUMNS)
     assert list(COLUMNS)[:2] == ["name", "plate"] and all(text for *_, text in COLUMNS.values())
     for unit, word, _ in COLUMNS.values():
@@ -130,7 +131,7 @@ def test_known_lenses_are_matched_by_place(tmp_path):
     path = tmp_path / "known.csv"
     Table({"Name": ["far", "lens"], "RA": [10.0, 359.9999], "DEC": [5.0, -60.0]}).write(path)
     ra, dec = np.array([0.0001, 359.9999, np.nan]), np.array([-60.0, -60.0 + 2.5 / 3600, 0.0])
-    name, distance = match.known_objects(ra, dec, settings(path))
+    name, distance = known.known_objects(ra, dec, settings(path))
     assert name.tolist() == ["lens", "", ""]
     np.testing.assert_allclose(distance, [0.72 * np.cos(np.pi / 3), np.nan, np.nan], rtol=1e-6)
 
@@ -140,9 +141,9 @@ def test_a_table_of_known_lenses_that_cannot_be_used_is_one_sentence(tmp_path):
     for text, sentence in (("a,b\n1,2\n", "has the columns a, b and 1 rows"), ("ra,dec\n12:00:00,1\n", "in degrees")):
         path.write_text(text)
         with pytest.raises(UserError, match=sentence):
-            match.known_objects(np.zeros(1), np.zeros(1), settings(path))
+            known.known_objects(np.zeros(1), np.zeros(1), settings(path))
     with pytest.raises(UserError, match="cannot be read"):
-        match.known_objects(np.zeros(1), np.zeros(1), settings(tmp_path / "none.fits"))
+        known.known_objects(np.zeros(1), np.zeros(1), settings(tmp_path / "none.fits"))
 
 
 def test_einstein_radius_of_an_isothermal_sphere():

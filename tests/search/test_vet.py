@@ -10,9 +10,10 @@ from astropy.table import Table
 
 from configs import lya
 from lensjax.physics import grid
-from lensjax.search import calibration, catalogue, emitters, shards, vet
+from lensjax.search import calibration, emitters, shards, vet
 from lensjax.search.columns import COLUMNS
 from lensjax.search.shards import schema
+from lensjax.surveys import catalogues
 from lensjax.surveys.write import write_spplate
 
 WINDOW = (4000.0, 4100.0)
@@ -150,9 +151,9 @@ def test_killed_anywhere_every_file_is_the_old_whole_one_or_the_new(run, monkeyp
         if place == "scores":
             patch.setattr(shards.pq.ParquetWriter, "write_table", die)
         elif place == "write_parquet":
-            patch.setattr(catalogue, place, die)
+            patch.setattr(catalogues, place, die)
         else:
-            patch.setitem(catalogue.WRITERS, place.removeprefix("_write_"), die)
+            patch.setitem(catalogues.WRITERS, place.removeprefix("_write_"), die)
         with pytest.raises(KeyboardInterrupt):
             vet.vet(config_of(), run)
     torn = contents(run)
