@@ -1,0 +1,158 @@
+"""What else a Mg II doublet may be, as numbers, and what to think of it, as named flags with documented thresholds."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from lensjax.fit import metals, mgii
+from lensjax.fit.lya import cut
+from lensjax.fit.mgii import Columns
+from lensjax.physics import grid, lines
+
+CIV_SEPARATION = float(np.log10(lines.CIV[1] / lines.CIV[0]) / grid.STEP)  # 7.2 pixels
+CIV_MIDDLE = float(np.sqrt(lines.CIV[0] * lines.CIV[1]))
+WIDE = 150  # pixels each way in which a trough is looked for
+SMOOTH = 5  # pixels of the running mean that it is looked for in
+TROUGH_LEVEL = 0.9  # of the continuum: below it is absorption (Weymann et al. 1991, ApJ 373, 23)
+BRIGHT = 75  # percentile that stands for the continuum where none is given
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Thresholds of `flags`."""
+
+    good: float = 0.7  # least share of either line on good pixels
+    doublet_snr: float = 5.0  # least of the doublet
+    line_snr: tuple[float, float] = (3.0, 2.0)  # least of 2796 and of 2803
+    least_ratio: float = 0.8  # of ew_2796 to ew_2803, and
+    most_ratio: float = 2.4  # beyond these by
+    ratio_sigma: float = 2.0  # ... so many errors
+    behind: float = -1500.0  # km/s: absorbers farther behind the quasar than this are none
+    associated: float = 5000.0  # km/s from the quasar
+    trough: float = 2500.0  # km/s of uninterrupted absorption
+    sky_wave: float = 7000.0  # Angstrom, redward of which
+    sky_noise: float = 2.0  # errors at the lines so much above those around them mean sky lines
+    sky_pixels: float = 3.0  # pixels from a listed line of the night sky
+    support_snr: float = 5.0  # of Fe II or Mg I: with it, nothing else makes a false doublet
+    rival_snr: float = 6.0  # of the Mg II whose Fe II this would be
+    rival_strength: float = 0.9  # its W over that of the line here, at least
+    civ_margin: float = 12.0  # chi2 by which Mg II must be better than C IV
+    civ_speed: float = 3000.0  # km/s that C IV may be behind the quasar
+
+
+def measure_all(
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    z: np.ndarray,
+    loglam: np.ndarray,
+    z_qso: np.ndarray,
+    wdisp: np.ndarray | None = None,
+    continuum: np.ndarray | None = None,
+) -> Columns:
+    """Columns of `mgii.fit_doublets`, `metals.measure_metals`, `metals.measure_rivals` and `measure_context`.
+
+    Args: as of the first, and z_qso (N,).
+    """
+    columns = mgii.fit_doublets(flux, ivar, z, loglam, wdisp, continuum)
+    columns |= metals.measure_metals(flux, ivar, columns, loglam)
+    columns |= metals.measure_rivals(flux, ivar, columns, loglam)
+    return columns | measure_context(flux, ivar, columns, loglam, z_qso, continuum)
+
+
+def measure_context(flux, ivar, columns: Columns, loglam, z_qso, continuum=None) -> Columns:
+    """Where the absorber is, beside what, and C IV in its place.
+
+    Args:
+        flux, ivar, continuum: (N, P) as of `mgii.fit_doublets`. columns: of it. loglam: (P,). z_qso: (N,).
+
+    Returns:
+        (N,) arrays: dv: velocity towards us relative to the quasar, km/s. wave: of 2796, A. sky_distance: pixels from
+        either line to the nearest listed line of the night sky. trough: length of uninterrupted absorption through the
+        doublet, km/s. z_civ: redshift if it were C IV; civ_dv: as dv. civ_delta_chi2: chi2 of a doublet as far apart as
+        C IV less that of Mg II, on the same pixels (negative: C IV fits better).
+    """
+    z, z_qso = np.nan_to_num(columns["z_abs"]), np.asarray(z_qso, np.float64)
+    listed = np.array([*lines.SKY_LINES, *lines.AIRGLOW, *lines.NIGHT_SKY])
+    places = np.stack([grid.pixel(wave * (1 + z), loglam) for wave in lines.MGII])
+    distance = np.abs(places[:, :, None] - grid.pixel(listed, loglam)).min((0, 2))
+    middle = mgii.MIDDLE * (1 + z)
+    y, weight, _ = mgii.normalise(flux, ivar, grid.pixel(middle, loglam), continuum, mgii.doublet.HALF_WIDTH)
+    chi2 = [mgii.solve(y, weight, apart) for apart in (mgii.SEPARATION, CIV_SEPARATION)]
+    used = np.minimum(chi2[0][1], chi2[1][1])
+    both = [
+        _chi2(y, used, s[0].params, apart) for s, apart in zip(chi2, (mgii.SEPARATION, CIV_SEPARATION), strict=True)
+    ]
+    z_civ = middle / CIV_MIDDLE - 1
+    out = {"dv": speed(z, z_qso), "wave": lines.MGII[0] * (1 + z), "sky_distance": distance}
+    out |= {"trough": trough(flux, ivar, places, continuum)}
+    return out | {"z_civ": z_civ, "civ_dv": speed(z_civ, z_qso), "civ_delta_chi2": both[1] - both[0]}
+
+
+def _chi2(y, ivar, params, separation: float) -> np.ndarray:
+    model = mgii.staged.in_chunks(mgii.doublet.values(separation, len(y) // 2), (params,))[0]
+    return (ivar * (y - model) ** 2).sum(0)
+
+
+def speed(z: np.ndarray, z_qso: np.ndarray) -> np.ndarray:
+    """Velocity, km/s, with which gas at z comes out of a quasar at z_qso, towards us; relativistic."""
+    square = ((1 + z_qso) / (1 + z)) ** 2
+    return grid.C_KMS * (square - 1) / (square + 1)
+
+
+def trough(flux: np.ndarray, ivar: np.ndarray, places: np.ndarray, continuum: np.ndarray | None = None) -> np.ndarray:
+    """Length (N,), km/s, of the stretch around the lines at `places` (2, N) in which the smoothed flux is below 0.9.
+
+    In units of the continuum, else of the 75th percentile of the 300 pixels around. Bad pixels belong to the stretch.
+    """
+    middle = np.rint(places.mean(0))
+    y, weight = cut(flux, middle, WIDE), cut(ivar, middle, WIDE)
+    y = np.where(weight > 0, y, np.nan)
+    if continuum is None:
+        empty = np.isnan(y).all(0)
+        under = np.broadcast_to(np.nanpercentile(np.where(empty, 1.0, y), BRIGHT, axis=0), y.shape)
+    else:
+        under = cut(continuum, middle, WIDE)
+    value = np.where((weight > 0) & (under > 0), y / np.where(under > 0, under, 1.0), np.nan)
+    padded = np.pad(value, ((SMOOTH // 2, SMOOTH // 2), (0, 0)), constant_values=np.nan)
+    stack = np.stack([padded[i : i + len(value)] for i in range(SMOOTH)])
+    count = np.isfinite(stack).sum(0)
+    clear = np.where(count > 0, np.nansum(stack, axis=0) / np.maximum(count, 1) >= TROUGH_LEVEL, False)
+    x = np.arange(-WIDE, WIDE + 1)[:, None]
+    left, right = np.rint(places - middle)
+    start = np.where(clear & (x <= left), x, -WIDE - 1).max(0)
+    end = np.where(clear & (x >= right), x, WIDE + 1).min(0)
+    return (end - start - 1) * grid.PIXEL_KMS
+
+
+def flags(columns: Columns, settings: Any = None) -> dict[str, np.ndarray]:
+    """What speaks against each absorber, bool (N,), by name; and one thing that does not: `associated`.
+
+    coverage: a line is not seen, or, where Fe II or Mg I confirms the absorber, neither is. fit: status 2 or 3, or the width at its bound. weak: S/N too low. ratio: W of the two
+    lines not between saturated and thin. behind: behind the quasar. trough: part of broad absorption. sky: on night-sky
+    lines. feii: Fe II of a stronger absorber; civ: C IV, as far as its quasar allows that. The last two need that
+    neither Fe II nor Mg I confirms the absorber. associated: within 5000 km/s of the quasar.
+
+    Args:
+        columns: of `measure_all`. settings: attributes of `Settings`, whose defaults it has where None.
+    """
+    s, c = Settings() if settings is None else settings, columns
+    low, high = (c["ratio"] + sign * s.ratio_sigma * c["ratio_err"] for sign in (1, -1))
+    confirmed = np.maximum(c["feii_snr"], c["mgi_snr"]) > s.support_snr
+    worst, best = (choose(c["good_2796"], c["good_2803"]) for choose in (np.minimum, np.maximum))
+    red = c["wave"] > s.sky_wave
+    strongest = np.maximum(c["ew_2796"], c["ew_2803"])
+    rival = (c["rival_snr"] > s.rival_snr) & (c["rival_snr"] > c["feii_snr"])
+    rival &= c["rival_ew"] + c["rival_ew_err"] > s.rival_strength * strongest
+    return {
+        "coverage": np.where(confirmed, best, worst) < s.good,
+        "fit": c["status"] != 0,
+        "weak": (c["snr"] < s.doublet_snr) | (c["snr_2796"] < s.line_snr[0]) | (c["snr_2803"] < s.line_snr[1]),
+        "ratio": (low < s.least_ratio) | ~(high < s.most_ratio),
+        "behind": c["dv"] < s.behind,
+        "trough": c["trough"] > s.trough,
+        "sky": (red & (c["sky_noise"] > s.sky_noise)) | (c["sky_distance"] < s.sky_pixels),
+        "feii": rival & ~(confirmed & (c["feii_snr"] > c["rival_feii_snr"])),
+        "civ": (c["civ_dv"] > -s.civ_speed) & (c["civ_delta_chi2"] < s.civ_margin) & ~confirmed,
+        "associated": np.abs(c["dv"]) < s.associated,
+    }
