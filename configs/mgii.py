@@ -82,7 +82,7 @@ def default() -> config_dict.ConfigDict:
     config.vet.cuts = CUTS
     config.inject.update(absorption.injection())
     config.mock = absorption.mocks()
-    config.train.update(dict(batch_size=64, steps=6_000, eval_every=1_000, checkpoint_every=500))
+    config.train.update(dict(batch_size=64, steps=7_000, eval_every=1_000, checkpoint_every=500))
     return config
 
 

@@ -8,15 +8,15 @@ def simulation() -> config_dict.ConfigDict:
     sim = config_dict.ConfigDict()
     sim.continuum = "shipped"  # or a file: spEigenQSO-*.fits, continua.npz of the user's quasars
     sim.redshift = (0.36, 4.0)  # of the quasars, uniform
-    sim.brightness = (2.0, 0.75)  # flux at 4900 A, 1e-17 erg/s/cm2/A: median, scatter of its logarithm
+    sim.brightness = (2.5, 0.9)  # flux at 4900 A, 1e-17 erg/s/cm2/A: median, scatter of its logarithm
     sim.absorber_fraction = 0.5  # of the spectra have at least one Mg II absorber
     sim.absorber_law = "snr"  # "snr" (uniform doublet S/N), "observed" (W2796), "paper" (observed, W > 0.3 and 3 sigma)
     sim.snr_range = (3.0, 20.0)
     sim.max_absorbers = 3
     sim.more_absorbers = 0.3  # chance of a second, and of a third after it
-    sim.width_law = "growth"  # by the curve of growth, or "paper": FWHM N(1.7, 0.7) A
+    sim.width_law = "mixed"  # "growth" (by the curve of growth), "paper" (FWHM N(1.7, 0.7) A), or both
     sim.least_pixel_snr = 0.0  # of the quasar where absorbers are put; 3 in the paper
-    sim.feii_fraction = 0.7  # of the absorbers have Fe II, Mg I, Al III as well
+    sim.feii_fraction = 0.5  # of the absorbers have Fe II, Mg I, Al III as well
     sim.civ_fraction = 0.3  # of the quasars have C IV, Al III of gas near them
     sim.associated_fraction = 0.1  # of the absorbers are within 5000 km/s of the quasar
     sim.bal_fraction = 0.1  # of the quasars have broad troughs
@@ -26,10 +26,14 @@ def simulation() -> config_dict.ConfigDict:
 
 
 def paper_simulation() -> dict:
-    """What Zhao et al. (2019, section 2.2) have instead: one doublet, nothing else, noise of the error array."""
+    """What Zhao et al. (2019, section 2.2) have instead: one doublet, nothing else, noise of the error array.
+
+    Their quasars are those of SDSS DR7 (Schneider et al. 2010): i = 19.0 in the middle, 11e-17 erg/s/cm2/A at 4900 A,
+    with twice the noise of BOSS, which the simulator has: half the flux is as good a spectrum.
+    """
     nothing = dict.fromkeys(("feii_fraction", "civ_fraction", "associated_fraction", "bal_fraction", "dirt"), 0.0)
     laws = {"absorber_law": "paper", "width_law": "paper", "max_absorbers": 1, "least_pixel_snr": 3.0}
-    return {**nothing, **laws, "redshift": (0.36, 2.8)}
+    return {**nothing, **laws, "redshift": (0.36, 2.8), "brightness": (5.5, 0.6)}
 
 
 def absorber_catalogue() -> config_dict.ConfigDict:

@@ -19,6 +19,7 @@ from lensjax.tasks import absorbers, absorption, classify, companions
 
 OK, NO_DATA = 0, 1
 STATUS = {OK: "", NO_DATA: "no good pixel in the search window"}
+ALIAS = 14  # pixels: a doublet read one line too early or too late is no other
 STEP = 12  # pixels between two medians; linear between them
 Prediction = dict[str, jax.Array]
 
@@ -65,7 +66,7 @@ def decide(snr: jax.Array, mask: jax.Array, loglam: np.ndarray, settings: Any) -
     Returns logit, score, wave (A, vacuum, of the best 2796), z_source (its z_abs), snr, waves, logits, status.
     """
     guide = jnp.where(mask, 0.5 * jnp.minimum(snr, 40.0) ** 2, -jnp.inf)  # squares beyond that are one in float32
-    best, position, _ = absorbers.peaks(guide)
+    best, position, _ = absorbers.peaks(guide, ALIAS)
     waves, logits = classify.wavelength(position, loglam), snr[best] - settings.threshold
     status = jnp.where(mask.any(), OK, NO_DATA).astype(jnp.int32)
     first = {"logit": logits[0], "wave": waves[0], "snr": snr[best[0]]}

@@ -11,6 +11,7 @@ absorber_law
 width_law
     "paper"     FWHM N(1.7, 0.7) A at rest as seen through the line-spread function.
     "growth"    optical depths that rise with W2796, as observed doublet ratios ask for.
+    "mixed"     the one or the other, each for half of the absorbers.
 """
 
 import math
@@ -26,7 +27,7 @@ from lensjax.core.errors import UserError
 from lensjax.physics import grid, lines, quasar
 from lensjax.sims import absorption, lya, noise, plate, quasars
 
-LAWS, WIDTHS = ("paper", "observed", "snr"), ("paper", "growth")
+LAWS, WIDTHS = ("paper", "observed", "snr"), ("paper", "growth", "mixed")
 EW_LAW = (0.24, 0.85, 2.84)  # A, 5/50/95 %
 LEAST_EW, LEAST_SNR, MOST_EW = 0.3, 3.0, 6.0
 FWHM_LAW = (1.7, 0.7)  # A at rest
@@ -98,7 +99,11 @@ def draw_absorbers(key: jax.Array, sim: Any, instrument: Any, observed: Truth, z
     lsf = instrument.lsf[nearest] * np.float32(ANGSTROM)
     error = ew_error(1 / jnp.maximum(ratio[nearest], 1e-3), jnp.hypot(lsf, TYPICAL_WIDTH))
     ew = draw_ew(u[3], sim, error)
-    depth, width = draw_shape(u[4], ew, lsf, sim.width_law)
+    if sim.width_law == "mixed":
+        both = [draw_shape(u[4], ew, lsf, law) for law in ("paper", "growth")]
+        depth, width = (jnp.where(u[7] < 0.5, *pair) for pair in zip(*both, strict=True))
+    else:
+        depth, width = draw_shape(u[4], ew, lsf, sim.width_law)
     more = jnp.cumprod(jnp.where(jnp.arange(number) == 0, 1.0, u[5] < sim.more_absorbers))
     label = (u[6, 0] < sim.absorber_fraction) & usable.any()
     there = label & (more > 0)
@@ -173,8 +178,8 @@ def finish(
     if sim.dirt:
         ivar = noise.follow_counts(ivar, observed["artefact"] + noisy, sigma)
     good = ivar > 0
-    taken = model * (1 / jnp.maximum(active, 1e-3) - 1)  # what each slot takes of what the others leave
-    snr = jnp.sqrt(jnp.sum(jnp.where(good, (taken / sigma) ** 2, 0.0), axis=1))
+    taken = model[None] * (1 / jnp.maximum(active, 1e-3) - 1)  # what each slot takes of what the others leave
+    snr = jnp.sqrt(jnp.sum(jnp.where(good[None], (taken / sigma[None]) ** 2, 0.0), axis=1))
     z_abs = jnp.where(there, slots["z_abs"], 0.0)
     nearest = jnp.where(there, jnp.round(slots["pixel"]).astype(jnp.int32), flux.shape[0])
     second = absorption.growth(slots["depth"] * absorption.SECOND) * slots["width"] * np.float32(SECOND_WIDTH)

@@ -96,8 +96,8 @@ def make_describe(config: Any) -> classify.Describe:
     return describe
 
 
-def peaks(guide: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The MOST highest peaks of guide (P,), no two within APART pixels: pixel, centroid, evidence (MOST,) each.
+def peaks(guide: jax.Array, apart: int = APART) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The MOST highest peaks of guide (P,), no two within `apart` pixels: pixel, centroid, evidence (MOST,) each.
 
     guide: log likelihood ratio of each pixel, very negative where it is masked. evidence: log of its sum over OWN
     pixels each way.
@@ -111,6 +111,6 @@ def peaks(guide: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         inside = (near >= 0) & (near < guide.shape[0])
         evidence = jax.nn.logsumexp(jnp.where(inside, guide[jnp.clip(near, 0, guide.shape[0] - 1)], -jnp.inf))
         found.append((best, position, evidence))
-        guide = jnp.where(jnp.abs(place - best) <= APART, -jnp.inf, guide)
+        guide = jnp.where(jnp.abs(place - best) <= apart, -jnp.inf, guide)
     best, position, evidence = (jnp.stack(values) for values in zip(*found, strict=True))
     return best, position, evidence
