@@ -61,7 +61,9 @@ def depth_of(ratio: jax.Array) -> jax.Array:
     return jnp.where(ratio > _GROWTH[0], jnp.exp(logs), thin)
 
 
-def line_loss(rendering: Rendering, place: jax.Array, width: jax.Array, depth: jax.Array) -> tuple[jax.Array, jax.Array]:
+def line_loss(
+    rendering: Rendering, place: jax.Array, width: jax.Array, depth: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Pixels (2 REACH + 1,) int around a line, and the share of the light (2 REACH + 1,) that it takes there.
 
     The light that is missing, 1 - exp(-tau), is spread by the line-spread function and the pixel: exact for a line of

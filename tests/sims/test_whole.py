@@ -53,9 +53,9 @@ def test_the_untrained_statistic_finds_oii_itself_and_not_its_brightest_line(con
     assert near[mocks["kind"][line] == 2].mean() > 0.9
 
 
-def test_the_published_set_of_the_whole_range_is_drawn_from_it(config):
-    from datasets.lya_spectra import lya_spectra_dataset_builder as builder
+def test_the_published_set_of_the_whole_range_is_drawn_from_it(config, tmp_path):
+    from datasets import lya_spectra, spectra
 
-    simulate = builder.make_block_simulator(builder.builder_config(config))
-    block = jax.eval_shape(simulate, 0, 0)
-    assert block["flux"].shape == (builder.BLOCK, len(grid.window(*config.data.window)))
+    builder = lya_spectra.Builder(config=lya_spectra.builder_config(config), data_dir=tmp_path)
+    block = jax.eval_shape(spectra.make_block_simulator(builder), 0, 0)
+    assert block["flux"].shape == (spectra.BLOCK, len(grid.window(*config.data.window)))
