@@ -22,6 +22,7 @@ REACH = 900.0  # km/s each way in the panels
 # Panels: name -> rest wavelength, in the order of reading.
 PANELS = {"Mg II 2796": lines.MGII[0], "Mg II 2803": lines.MGII[1], "Mg I 2852": lines.MGI}
 PANELS |= {f"Fe II {rest:.0f}": rest for rest in reversed(lines.FEII)}
+NAMED = ("Mg II 2796", "Fe II 2600", "Fe II 2383")  # the others would stand too close
 DOUBTS = {
     "faint": "low S/N",
     "alone": "no Fe II and no Mg I",
@@ -115,8 +116,8 @@ def draw_spectrum(figure: Any, spectrum: Absorbed, row: Row, loglam: np.ndarray)
         if wave[0] < place < wave[-1]:
             strong = name.startswith("Mg II")
             axis.vlines([place], 0.88, 0.97, transform=top, color=LINE, linewidth=1.6 if strong else 0.9)
-            if name != "Mg II 2803":
-                axis.text(place, 1.01, name, transform=top, fontsize=7, ha="center", color=LINE)
+            if name in NAMED:
+                axis.text(place, 1.01, name[:-5], transform=top, fontsize=7, ha="center", color=LINE)
     axis.set(xlim=(wave[0], wave[-1]), xlabel="observed wavelength, vacuum (Å)", ylabel="flux density")
     axis.set_ylim(*limits(flux, seen, np.zeros(len(wave), bool)))
 

@@ -94,8 +94,9 @@ def candidate_table(vetted: Vetted, numbers: Sequence[tuple[str, str, int]] = NU
 
 
 def label(row: Row) -> str:
-    """Its J2000 name, else where it is."""
-    return row["name"] or f"{row['plate']}-{row['mjd']}-{row['fiberid']:04d}"
+    """Its J2000 name, else where it is; with its redshift where an object may have several."""
+    name = row["name"] or f"{row['plate']}-{row['mjd']}-{row['fiberid']:04d}"
+    return f"{name}_z{row['z_abs']:.4f}" if "z_abs" in row else name
 
 
 def candidate(number: int, row: Row, spectrum: Any, loglam: np.ndarray) -> str:

@@ -178,8 +178,11 @@ def draw_continuum(key: jax.Array, continua: Continua, row: jax.Array, num_pixel
     weight = jnp.array([0.9, 0.1]) * continua.scale[row, members]
     coefficients = (weight @ continua.coefficients[members]) @ continua.project[row]
     whole = jnp.floor(continua.start[row])
-    fraction = continua.start[row] - whole
     first = (jnp.int32(0), whole.astype(jnp.int32))
     piece = jax.lax.dynamic_slice(continua.vectors, first, (coefficients.shape[0], num_pixels + 1))
-    rest = coefficients @ piece
-    return (1 - fraction) * rest[:-1] + fraction * rest[1:]
+    return between(coefficients @ piece, continua.start[row] - whole)
+
+
+def between(values: jax.Array, fraction: jax.Array) -> jax.Array:
+    """values (P + 1,) at `fraction` of the way from each to the next: (P,)."""
+    return (1 - fraction) * values[:-1] + fraction * values[1:]

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lensjax.fit import templates
 from lensjax.physics import grid
 from lensjax.sims import continua
 
@@ -73,8 +72,11 @@ def draw_continuum(key: jax.Array, quasars: Quasars, z: jax.Array, loglam: np.nd
     """
     members = jax.random.randint(key, (2,), 0, quasars.coefficients.shape[0])
     coefficients = jnp.array([1 - MIXED, MIXED]) @ quasars.coefficients[members]
-    rest = templates.Basis(quasars.loglam0, (coefficients @ quasars.vectors)[None])
-    spectrum = templates.shift_basis(rest, float(loglam[0]), len(loglam), z)[0]
+    start = (float(loglam[0]) - quasars.loglam0) / grid.STEP - jnp.log10(1 + z) / grid.STEP
+    whole = jnp.floor(start)
+    rest = jnp.pad(coefficients @ quasars.vectors, (len(loglam), len(loglam)), mode="edge")
+    first = whole.astype(jnp.int32) + len(loglam)
+    spectrum = continua.between(jax.lax.dynamic_slice(rest, (first,), (len(loglam) + 1,)), start - whole)
     wave = grid.wave(loglam)
     norm = (wave > BRIGHT[0]) & (wave < BRIGHT[1])
     norm = norm if norm.any() else np.ones_like(norm)

@@ -32,7 +32,7 @@ def test_peaks_are_apart_best_first_and_carry_their_own_evidence():
     guide = -5.0 + 20.0 * jnp.exp(-0.5 * (place - 100.25) ** 2) + 12.0 * jnp.exp(-0.5 * (place - 250.0) ** 2)
     best, position, evidence = absorbers.peaks(guide)
     assert best.shape == (absorbers.MOST,) and best[:2].tolist() == [100, 250]
-    assert position[0] == pytest.approx(100.25, abs=0.15) and position[1] == pytest.approx(250, abs=0.1)
+    assert position[0] == pytest.approx(100.25, abs=0.3) and position[1] == pytest.approx(250, abs=0.1)
     assert np.all(np.diff(evidence) <= 0) and 14 < evidence[0] < 17 and evidence[2] < 0
     assert np.abs(np.diff(np.sort(np.asarray(best)))).min() > absorbers.APART
 

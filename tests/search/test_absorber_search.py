@@ -1,0 +1,154 @@
+"""From hits to a catalogue of Mg II absorbers: several lines of one object, cuts, page, injection."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import mgii
+from lensjax.evaluate import absorbers as rates
+from lensjax.physics import grid, lines
+from lensjax.search import absorber_cuts, absorber_page, inject, inject_absorbers, score, vet
+from lensjax.search.absorber_columns import COLUMNS, nothing_measured
+
+
+@pytest.fixture(scope="module")
+def config():
+    return mgii.get_config("smoke")
+
+
+def test_every_line_of_an_object_is_a_hit_and_an_object_without_a_list_has_one():
+    rows = {"index": np.array([4, 7, 9]), "score": np.array([0.9, 0.8, 0.95], np.float32)}
+    rows |= {"wave": np.array([5000.0, 6000.0, 7000.0], np.float32), "z": np.array([1.0, 1.5, 2.0])}
+    lists = {"waves": ([5000.0, 5200.0, 5300.0], [], [7000.0]), "line_scores": ([0.9, 0.7, 0.2], [], [0.95])}
+    for name, values in lists.items():
+        rows[name] = score.to_objects(list(values))
+    hits = vet.spread(rows, 0.5)
+    assert hits["index"].tolist() == [4, 4, 7, 9] and hits["wave"].tolist() == [5000, 5200, 6000, 7000]
+    np.testing.assert_allclose(hits["score"], [0.9, 0.7, 0.8, 0.95], rtol=1e-6)
+    assert "waves" not in hits and hits["z"].tolist() == [1.0, 1.0, 1.5, 2.0]
+
+
+def test_an_object_is_kept_if_one_of_its_lines_is():
+    index, cut = np.array([4, 4, 7, 9, 9]), np.array(["weak", "candidate", "fit", "civ", "weak"])
+    objects, said = vet.first_cut(index, cut)
+    assert objects.tolist() == [4, 7, 9] and said.tolist() == ["candidate", "fit", "civ"]
+
+
+def test_scores_list_what_is_above_the_least_score():
+    logits = np.array([[3.0, -2.0, -9.0], [-8.0, -9.0, -9.0]])
+    out = {"waves": np.arange(6.0).reshape(2, 3), "logits": logits}
+    told = score.list_lines(out, np.array([True, True]))
+    assert [x.tolist() for x in told["waves"]] == [[0, 1], [3]]
+    assert score.list_lines(out, np.array([True, False]))["waves"][1].size == 0
+
+
+def columns_of(**changes):
+    """One absorber that nothing speaks against."""
+    usual = {"good_2796": 1.0, "good_2803": 1.0, "fit_status": 0, "fit_snr": 20.0, "snr_2796": 15.0, "snr_2803": 12.0}
+    usual |= {"ratio": 1.4, "ratio_err": 0.2, "dv": 30_000.0, "trough": 800.0, "sky_noise": 1.0, "sky_distance": 90.0}
+    usual |= {"wave": 6000.0, "feii_snr": 9.0, "mgi_snr": 3.0, "rival_snr": 0.0, "rival_ew": 0.0, "rival_ew_err": 0.1}
+    usual |= {"rival_feii_snr": 0.0, "ew_2796": 1.2, "ew_2803": 0.9, "civ_dv": -90_000.0, "civ_delta_chi2": 90.0}
+    usual |= {"posterior": 0.99, "readable": True}
+    return {name: np.array([changes.get(name, value)]) for name, value in usual.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    {
+        "coverage": {"good_2803": 0.2, "feii_snr": 0.0, "mgi_snr": 0.0},
+        "fit": {"fit_status": 2},
+        "weak": {"snr_2803": 1.0},
+        "ratio": {"ratio": 9.0},
+        "behind": {"dv": -4000.0},
+        "trough": {"trough": 6000.0},
+        "sky": {"wave": 8000.0, "sky_noise": 4.0},
+        "feii": {"rival_snr": 30.0, "rival_ew": 2.0, "feii_snr": 1.0, "mgi_snr": 0.0},
+        "civ": {"civ_dv": 0.0, "civ_delta_chi2": -5.0, "feii_snr": 0.0, "mgi_snr": 0.0},
+        "unsure": {"posterior": 0.01},
+        "unreadable": {"readable": False},
+    }.items(),
+)
+def test_each_cut_takes_what_it_names_and_nothing_else(config, name, changes):
+    taken = {n for n, cut in absorber_cuts.CUTS.items() if cut.takes(columns_of(**changes), config.vet)[0]}
+    assert taken == {name}
+    assert not any(cut.takes(columns_of(), config.vet)[0] for cut in absorber_cuts.CUTS.values())
+    assert set(config.vet.cuts) <= set(absorber_cuts.CUTS)
+
+
+def test_iron_saves_an_absorber_whose_one_line_is_lost(config):
+    assert not absorber_cuts.known_flags(columns_of(good_2803=0.1), config.vet)["coverage"][0]
+
+
+def test_doubts_and_grade(config):
+    said, grade = absorber_cuts.doubts(columns_of(), config.vet)
+    assert (said[0], grade[0]) == ("", "A")
+    said, grade = absorber_cuts.doubts(columns_of(fit_snr=5.5, feii_snr=0.0, mgi_snr=0.0), config.vet)
+    assert (said[0], grade[0]) == ("faint,alone", "C")
+
+
+def test_columns_say_what_they_are():
+    assert list(COLUMNS)[:2] == ["name", "plate"] and all(text for *_, text in COLUMNS.values())
+    assert {"z_abs", "z_abs_err", "ew_2796", "ew_2796_err", "ew_2803", "fwhm", "ratio"} <= set(nothing_measured())
+
+
+def test_injected_absorbers_have_the_strength_that_the_truth_says(config):
+    loglam = grid.window(*config.data.window)
+    num = 64
+    ones = np.ones((num, len(loglam)), np.float32)
+    example = {"flux": 10 * ones, "ivar": 400 * ones, "wdisp": ones, "z": np.full(num, 1.3, np.float32)}
+    snr = np.full(num, 60.0, np.float32)
+    draw = inject_absorbers.make_inject(config, loglam)
+    lit, truth = jax.device_get(draw(jax.random.split(jax.random.key(2), num), example, snr))
+    width = grid.wave(loglam) * np.log(10) * grid.STEP
+    lost = ((1 - lit["flux"] / 10) * width).sum(1) / (1 + truth["z_abs"])
+    pull = (lost - truth["ew_2796"] * 1.5) / truth["ew_2796"]  # 2803 adds between a half and all of it
+    assert np.all(np.abs(pull) < 0.55) and np.median(truth["snr"]) == pytest.approx(60, rel=0.35)
+    place = grid.pixel(truth["wave"], loglam)
+    deepest = lit["flux"].argmin(1)
+    off = np.minimum(np.abs(deepest - place), np.abs(deepest - place - 11.135))
+    assert np.mean(off < 3) > 0.95
+    assert np.all(truth["wave"] / lines.MGII[0] - 1 == pytest.approx(truth["z_abs"], abs=1e-5))
+
+
+def test_the_nearest_of_several_lines_is_the_injected_one():
+    out = {"waves": np.array([[5000.0, 6000.0]]), "logits": np.array([[4.0, 2.0]]), "wave": np.array([5000.0])}
+    near = inject.nearest_line({**out, "score": np.array([0.98])}, np.array([6001.0]))
+    assert near["wave"][0] == 6000 and near["score"][0] == pytest.approx(1 / (1 + np.exp(-2)), rel=1e-5)
+
+
+def test_purity_sets_the_cut():
+    value, false = np.array([5.0, 4.0, 3.0, 2.0, -np.inf]), np.array([2.5, 1.0])
+    assert rates.cut_at_purity(value, false, 0.99) == 2.5
+    assert rates.cut_at_purity(value, false, 0.8) == 1.0
+    assert rates.cut_at_purity(value, false, 0.5) < 1.0
+    assert rates.cut_at_purity(np.array([-np.inf]), np.array([1.0]), 0.9) == np.inf
+
+
+def test_told_absorbers_are_matched_to_true_ones_once():
+    z = np.array([[1.0, 1.2, 0.0]])
+    waves = lines.MGII[0] * np.array([[2.0, 2.2003, 2.5]])
+    slot, found = rates.match(waves, np.array([[5.0, 3.0, 1.0]]), z)
+    assert slot.tolist() == [[0, 1, -1]] and found[0, :2].tolist() == [0, 1] and found[0, 2] == -1
+    scored = {"waves": waves, "logits": np.array([[5.0, 3.0, 1.0]]), "z_abs": z}
+    scored |= {"ew_2796": np.array([[1.0, 0.2, 0.0]]), "absorber_snr": np.array([[9.0, 9.0, 0.0]])}
+    told = rates.summarise(scored, 0.9, 0.0)
+    assert told["number"] == 1 and told["at_threshold"]["completeness"][0] == 1.0
+    assert told["at_threshold"]["purity"][0] == 0.5  # the weak one counts for nothing, the third is false
+
+
+def test_drawings_hold_every_panel(config):
+    from matplotlib.figure import Figure
+
+    loglam = grid.window(*config.data.window)
+    flat = np.ones(len(loglam), np.float32)
+    spectrum = absorber_page.Absorbed(flat, 100 * flat, flat)
+    row = {"z_abs": 1.1, "z_qso": 1.4}
+    figure = Figure()
+    absorber_page.draw_velocity(figure, spectrum, row, loglam)
+    assert [axis.texts[0].get_text() for axis in figure.axes] == list(absorber_page.PANELS)
+    absorber_page.draw_spectrum(Figure(), spectrum, row, loglam)
+    fit = absorber_page.make_fit(config, loglam)
+    model, masked = fit(jnp.asarray(flat), jnp.asarray(100 * flat), jnp.float32(1.4), jnp.float32(0))
+    np.testing.assert_allclose(model[150:-150], 1, atol=0.05)
+    assert not masked.any()
