@@ -11,7 +11,8 @@ def views() -> config_dict.ConfigDict:
     A law is the lognormal (shape, location, scale) of equation B3, one for each band where it has three.
     """
     augment = config_dict.ConfigDict()
-    augment.steps = STEPS  # leave some out: the others keep their order
+    augment.steps = STEPS  # leave some out, or put "gain" first: the others keep their order
+    augment.brightness, augment.colour = 0.5, 0.1  # of "gain": scatter in mag of all bands together, and of each
     augment.size = 96  # pixels of a view
     augment.jitter = 7  # pixels each way of the centre of the crop
     augment.scale = (0.9, 1.1)  # of the size, both axes alike

@@ -1,5 +1,8 @@
 """Views of a cutout: the six augmentations of Stein et al. (2022, section 3.1 and appendix B), in their order.
 
+A seventh, "gain", is not of the paper: it makes the object brighter or fainter, and redder or bluer, so that neither is
+what tells a small sample's objects apart.
+
 Everything is for one example and runs on the device; the caller vmaps. Blur and noise only make up what an image lacks
 of the drawn PSF and noise, so the image's own are followed through every step: dust and interpolation change them.
 """
@@ -15,7 +18,7 @@ from lensjax.core.errors import UserError
 from lensjax.physics.bands import FWHM, PIXEL, transmission
 
 Example = dict[str, jax.Array]
-STEPS = ("extinction", "rotation", "scale", "blur", "crop", "noise")
+STEPS = ("gain", "extinction", "rotation", "scale", "blur", "crop", "noise")
 INTERPOLATION_BLUR = 1 / 6  # pixel^2: what a linear interpolation adds to a PSF's variance, mean of f (1 - f)
 # Autocorrelation, along one axis, of white noise that was interpolated linearly: lag 0, mean of f^2 + (1 - f)^2; lag 1.
 INTERPOLATED_NOISE = (2 / 3, 1 / 6)
@@ -25,6 +28,7 @@ SHARPEST = 1e-3  # pixels: a blur that is none
 class View(NamedTuple):
     """What chance decides about a view. Standard deviations in pixels and nanomaggies a pixel."""
 
+    gain: jax.Array  # (B,) factors of the flux
     ebv: jax.Array  # () magnitudes of dust in front of it
     own_psf: jax.Array  # (B,) of an image that does not say
     own_noise: jax.Array  # (B,)
@@ -56,6 +60,8 @@ def make_augment(settings: Any) -> Callable[[jax.Array, Example], jax.Array]:
         check_size(image.shape[0], settings.size, settings.jitter if on["crop"] else 0)
         psf = _known(example["psfsize"] / FWHM / PIXEL, view.own_psf)
         noise = _known(example["noise"], view.own_noise)
+        if on["gain"]:
+            image, noise = image * view.gain[None, None], noise * view.gain
         if on["extinction"]:
             factor = transmission(view.ebv - example["ebv"])
             image, noise = image * factor[None, None], noise * factor
@@ -79,13 +85,15 @@ def draw_view(key: jax.Array, settings: Any) -> View:
     """A view's numbers, all from one draw of unit normals: XLA is slow to compile a random generator for each."""
     size, laws = settings.size, [settings.ebv, *settings.psf, *settings.noise, *settings.psf, *settings.noise]
     bands, grain = len(settings.psf), size * size * len(settings.psf)
-    normal = jax.random.normal(key, (grain + len(laws) + 5,))
+    normal = jax.random.normal(key, (grain + len(laws) + 6 + bands,))
+    normal, brightness, colour = normal[: -bands - 1], normal[-1], normal[-bands - 1 : -1]
     levels = lognormal(normal[grain:-5], laws)
     own_psf, own_noise, psf, noise = levels[1:].reshape(4, bands)
     turn, mirror, stretch, *shift = jax.scipy.special.ndtr(normal[-5:])  # uniform in (0, 1)
     low, high = settings.scale
     jitter = settings.jitter
     return View(
+        10 ** (-0.4 * (settings.brightness * brightness + settings.colour * colour)),
         levels[0],
         own_psf,
         own_noise,

@@ -77,7 +77,7 @@ def make_model(model):
 
 def make_projector(head) -> resnet2d.Projector:
     """The Module features (N, D) -> (N, head.size) whose output a contrastive loss compares."""
-    return resnet2d.Projector(head.hidden, head.size)
+    return resnet2d.Projector(head.hidden, head.size, head.get("norm", False))
 
 
 def _conv_forms(forms: tuple[str, ...]) -> tuple[str, str]:

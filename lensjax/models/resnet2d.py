@@ -114,12 +114,19 @@ class ResNet2D(nn.Module):
 
 
 class Projector(nn.Module):
-    """The head that the contrastive loss sees (Chen et al. 2020): dense, relu, dense. (N, D) -> (N, size)."""
+    """The head that the contrastive loss sees (Chen et al. 2020): dense, relu, dense. (N, D) -> (N, size).
+
+    norm: bring the hidden layer to mean 0 and scatter 1 over the N rows before the relu, as SimCLR does (Chen et al.
+    2020b): it keeps small encoders from collapsing. It needs no running statistics, for the head is only trained.
+    """
 
     hidden: int = 2048
     size: int = 128
+    norm: bool = False
 
     @nn.compact
     def __call__(self, features: jax.Array) -> jax.Array:
-        hidden = nn.relu(nn.Dense(self.hidden, kernel_init=he_scale, name="hidden")(features))
-        return nn.Dense(self.size, kernel_init=he_scale, name="out")(hidden)
+        hidden = nn.Dense(self.hidden, kernel_init=he_scale, name="hidden")(features)
+        if self.norm:
+            hidden = jax.nn.standardize(hidden, axis=0, epsilon=1e-5)
+        return nn.Dense(self.size, kernel_init=he_scale, name="out")(nn.relu(hidden))

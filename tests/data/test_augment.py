@@ -142,7 +142,8 @@ def test_the_target_noise_is_reached(steps):
     own = 0.004
     exact = tuple((0.0, s - 1.0, 1.0) for s in (0.006, 0.007, 0.012))
     image = own * jax.random.normal(KEY, (SIZE, SIZE, 3))
-    out = views_of(settings(*steps, noise=exact), example(image, noise=(own,) * 3), 40)
+    config = settings(*steps, noise=exact, brightness=0.2, colour=0.0)  # the image's noise grows with its gain
+    out = views_of(config, example(image, noise=(own,) * 3), 40)
     np.testing.assert_allclose(np.std(out, axis=(0, 1, 2)), (0.006, 0.007, 0.012), rtol=0.02)
 
 
@@ -187,3 +188,14 @@ def test_wrong_steps_and_small_images_are_refused():
         aug.make_augment(settings("blurr"))
     with pytest.raises(UserError, match="give cutouts of 110 pixels"):
         aug.make_augment(views())(KEY, example(jnp.zeros((100, 100, 3))))
+
+
+def test_gain_is_one_factor_for_every_pixel_with_the_scatter_that_is_asked_for():
+    """Brightness of all bands together, and of each, in magnitudes."""
+    out = np.asarray(views_of(settings("gain", brightness=0.5, colour=0.1), example(), 400))
+    plain = np.asarray(views_of(settings(), example(), 1)[0])
+    mags = -2.5 * np.log10(out.sum((1, 2)) / plain.sum((0, 1)))
+    np.testing.assert_allclose(mags.std(0), np.hypot(0.5, 0.1), rtol=0.15)
+    np.testing.assert_allclose((mags[:, 0] - mags[:, 2]).std(), np.sqrt(2) * 0.1, rtol=0.15)
+    factor = out[0].sum((0, 1)) / plain.sum((0, 1))
+    np.testing.assert_allclose(out[0], plain * factor, rtol=1e-4, atol=1e-6)

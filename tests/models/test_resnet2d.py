@@ -96,6 +96,16 @@ def test_projector():
     assert jax.eval_shape(head.apply, variables, jnp.zeros((3, 2048))).shape == (3, 128)
 
 
+def test_a_projector_with_norm_does_not_care_for_the_features_scale_and_place():
+    head = make_projector(config_dict.ConfigDict({"hidden": 32, "size": 8, "norm": True}))
+    features = jax.random.normal(KEY, (16, 12))
+    variables = init_variables(head, KEY, features)
+    out = head.apply(variables, features)
+    np.testing.assert_allclose(head.apply(variables, 100 * features + 7), out, atol=1e-4)
+    plain = make_projector(config_dict.ConfigDict({"hidden": 32, "size": 8}))
+    assert np.abs(plain.apply(variables, 100 * features + 7) - plain.apply(variables, features)).max() > 1
+
+
 @pytest.mark.parametrize(("key", "value"), [("name", "resnet19"), ("stem", "5x5"), ("pointwise", "gemm")])
 def test_unknown_values_are_refused(key, value):
     with pytest.raises(UserError, match=rf"model.{key} is '{value}'"):

@@ -7,7 +7,7 @@ from ml_collections import config_dict
 
 from lensjax.core.errors import UserError
 from lensjax.surveys import viewer
-from lensjax.tasks.stretch import make_stretch, viewer_rgb
+from lensjax.tasks.stretch import channels, difference, make_stretch, viewer_rgb
 
 
 def settings(name):
@@ -41,3 +41,37 @@ def test_rgb_is_what_the_viewer_module_shows():
 def test_another_name_is_refused():
     with pytest.raises(UserError, match="'log'"):
         make_stretch(settings("log"))
+
+
+def scene(colour, arc, size=32):
+    """A galaxy of one colour (B,), elliptical and centred, and an arc's flux (B,) in four pixels beside it."""
+    y, x = (np.arange(size) - (size - 1) / 2)[:, None], (np.arange(size) - (size - 1) / 2)[None]
+    image = np.exp(-0.5 * (x**2 / 9 + y**2 / 25))[..., None] * np.asarray(colour)
+    image[8:10, 24:26] += arc
+    return jnp.asarray(image, jnp.float32)
+
+
+def test_difference_takes_the_galaxy_away_and_leaves_what_is_bluer():
+    found = difference(scene((0.2, 0.8, 2.0), (0.3, 0.2, 0.1)))
+    assert found.shape == (32, 32, 2)
+    left = np.asarray(found).copy()
+    expected = np.array([0.3 - 0.1 * 0.1, 0.2 - 0.4 * 0.1])  # the arc less its own z times the galaxy's colour
+    np.testing.assert_allclose(left[8:10, 24:26], np.broadcast_to(expected, (2, 2, 2)), atol=2e-5)
+    left[8:10, 24:26] = 0
+    np.testing.assert_allclose(left, 0, atol=1e-5)
+
+
+def test_difference_of_an_empty_centre_is_finite_and_its_ratio_bounded():
+    image = jnp.zeros((16, 16, 3)).at[..., 0].set(1.0)
+    np.testing.assert_allclose(difference(image), image[..., :2], atol=1e-6)
+    red_missing = jnp.zeros((16, 16, 3)).at[..., 0].set(1.0).at[..., 2].set(0.1)  # ratio 10, held at 2
+    np.testing.assert_allclose(difference(red_missing)[..., 0], 0.8, atol=1e-6)
+
+
+def test_the_stretch_with_differences_has_the_planes_that_are_announced():
+    image = scene((0.2, 0.8, 2.0), (0.3, 0.2, 0.1))[None]
+    out = make_stretch(settings("difference"))(image)
+    assert out.shape[-1] == channels(settings("difference"), 3) == 5
+    assert channels(settings("asinh"), 3) == 3
+    np.testing.assert_array_equal(out[..., :3], make_stretch(settings("asinh"))(image))
+    np.testing.assert_allclose(out[..., 3], jnp.arcsinh(difference(image)[..., 0] / 0.01) / 3, rtol=1e-5)
