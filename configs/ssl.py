@@ -4,7 +4,7 @@ from ml_collections import config_dict
 
 from configs import common
 from configs.cutouts import fetching, lenses
-from configs.views import views
+from configs.views import STEPS, views
 from lensjax.core.errors import UserError
 
 VARIANTS = ("default", "demo", "smoke")
@@ -58,7 +58,7 @@ def default() -> config_dict.ConfigDict:
     config.moco.momentum = 0.996
     config.moco.temperature = 0.2
     config.moco.bn_groups = 8  # of a batch, each with statistics of its own; the paper's are its eight GPUs
-    config.moco.projector = config_dict.ConfigDict({"hidden": 2048, "size": 128})
+    config.moco.projector = config_dict.ConfigDict({"hidden": 2048, "size": 128, "norm": False})
 
     config.train.update(dict(steps=547_000, batch_size=256, eval_every=10_000, checkpoint_every=2_000))
     config.train.update(dict(best_metric="roc_auc", best_mode="max"))
@@ -82,7 +82,7 @@ def default() -> config_dict.ConfigDict:
 def stretch() -> config_dict.ConfigDict:
     """The block config.model.stretch: how fluxes become the network's input, tasks/stretch.py."""
     stretch = config_dict.ConfigDict()
-    stretch.name = "asinh"  # or "rgb", what people see in the viewer
+    stretch.name = "asinh"  # or "difference", with planes less the central galaxy, or "rgb", what people see
     stretch.softening = (0.0062, 0.0088, 0.0234)  # nanomaggies a pixel: twice the median noise
     stretch.divisor = 3.0
     return stretch
@@ -128,13 +128,15 @@ def probe() -> config_dict.ConfigDict:
 
 
 def demo(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-    """A ResNet18 of width 16 (128 features) on 12,288 mocks of 124 pixels, built once."""
-    config.data.update(dict(source="tfds", num_train=12_288, num_test=2_048, size=124))
-    config.model.update(dict(name="resnet18", width=16, chunk=32))
+    """A ResNet10 of width 16 (128 features) that sees the central 12.6 arcsec of 12,288 mocks, built once."""
+    config.data.update(dict(source="tfds", num_train=12_288, num_test=2_048, size=76))
+    config.augment.update(dict(steps=("gain", *STEPS), brightness=0.8, colour=0.15, size=48, jitter=3))
+    config.model.update(dict(name="resnet10", width=16, stem="3x3", chunk=32))
+    config.model.stretch.name = "difference"
     config.moco.update(dict(queue=2_048, momentum=0.99, bn_groups=4))
-    config.moco.projector.update(dict(hidden=256, size=64))
-    config.train.update(dict(steps=600, batch_size=128, log_every=20, eval_every=200, checkpoint_every=100))
-    config.optim.update(dict(name="adamw", learning_rate=1e-3, warmup_steps=20))
+    config.moco.projector.update(dict(hidden=256, size=64, norm=True))
+    config.train.update(dict(steps=1_500, batch_size=128, log_every=25, eval_every=250, checkpoint_every=50))
+    config.optim.update(dict(name="adamw", learning_rate=2e-3, warmup_steps=100, clip_norm=1.0))
     config.embed.update(dict(num=10_000, lens_fraction=0.01, chunk_rows=4_096))
     config.neighbours.k = 100
     config.probe.update(dict(ratios=(1, 3, 10, 30), valid_ratio=100))
