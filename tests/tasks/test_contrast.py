@@ -208,6 +208,34 @@ def test_the_papers_step_lowers_for_cuda():
     assert exported.platforms == ("cuda",)
 
 
+def test_the_projector_sees_the_statistics_of_its_group_alone():
+    """Rows of another group change nothing, as on another device; rows of the same group do."""
+    config = ssl.get_config("smoke")
+    config.moco.projector.norm = True
+    task = contrast.make_task(config, Small())
+    state = jax.jit(lambda key: init_state(task, make_optimizer(config.optim, 10), key))(KEY)
+
+    def loss_of(data):
+        return task.loss(state.params, state, data, KEY)[1][1]["queue"]
+
+    keys = jax.jit(loss_of)(batch())
+    assert np.isfinite(keys).all()
+    head, features = contrast.make_projector(config.moco.projector), jax.random.normal(KEY, (8, 16))
+    apply = jax.vmap(lambda x: head.apply({"params": state.params["projector"]}, x))
+    other = features.at[6].add(3.0)
+    out, changed = (np.asarray(apply(x.reshape(2, 4, 16))).reshape(8, -1) for x in (features, other))
+    np.testing.assert_array_equal(out[:4], changed[:4])
+    assert np.abs(out[4] - changed[4]).max() > 1e-3
+
+
+def test_the_encoder_of_a_stretch_with_differences_has_five_planes():
+    config = ssl.get_config("smoke")
+    config.model.stretch.name = "difference"
+    params, _, extra = jax.eval_shape(contrast.make_task(config).init, KEY)
+    assert params["encoder"]["conv_stem"]["kernel"].shape[2] == 5
+    assert extra["key_params"]["encoder"]["conv_stem"]["kernel"].shape[2] == 5
+
+
 @pytest.mark.parametrize(("queue", "groups", "said"), [(12, 2, "no multiple"), (32, 3, "groups"), (32, 8, "groups")])
 def test_sizes_that_do_not_fit_are_refused(queue, groups, said):
     config = ssl.get_config("smoke")
