@@ -133,9 +133,7 @@ def shared_rows(label: np.ndarray, share: float, size: int, seed: int, step: int
     return np.random.default_rng([seed, step]).permutation(np.concatenate(chosen))
 
 
-def from_arrays(
-    train: Batch, test: Batch, size: int, seed: int, oracle: bool = False, share: float = 0.0
-) -> Batches:
+def from_arrays(train: Batch, test: Batch, size: int, seed: int, oracle: bool = False, share: float = 0.0) -> Batches:
     """Batches of two dicts of arrays with a common leading axis, memory-mapped or not; this process's rows of each.
 
     share: of a training batch, objects with label 1 (`shared_rows`); 0: as they come.

@@ -10,6 +10,7 @@ from lensjax.surveys import labels
 
 Table = dict[str, np.ndarray]
 OK = "ok"
+SUPERVISED = ("lens",)  # systems that need labels
 SEEING = ("psfsize", "psfdepth")  # FWHM in arcsec, 1 / nanomaggies^2
 
 
@@ -30,6 +31,7 @@ class Images:
 def load_cutouts(config: Any, source: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
     """(train, test) arrays of the cutouts of config.data.input that are `chosen` (Stein et al. 2022, section 3.1).
 
+    Those of systems in SUPERVISED also have label (n,), and objects without one, 1 or 0, are left out.
     A random config.data.num_test of them, a tenth at most, are the test split. source: stands in for the files; len(),
     table() -> dict of columns, read(rows) -> images (n, H, H, B). Raises UserError where too few are left for a batch.
     """
@@ -39,13 +41,22 @@ def load_cutouts(config: Any, source: Any = None) -> tuple[dict[str, Any], dict[
         source = open_cutouts(config.data.input, config.data.size)
     table = source.table()
     rows = np.random.default_rng(config.seed).permutation(chosen(table, len(source), config.data))
+    labelled = config.system in SUPERVISED
+    if labelled:
+        if "label" not in table:
+            raise UserError(f"{config.data.input} has no column label (1 a lens, 0 none): give one, or --mode=inject.")
+        rows = rows[np.isin(np.asarray(table["label"])[rows], (0, 1))]
     num_test = min(config.data.num_test, len(rows) // 10)
     if len(rows) - num_test < config.train.batch_size:
         raise UserError(
             f"{config.data.input} has {len(rows) - num_test} cutouts to train on, fewer than config.train.batch_size, "
             f"{config.train.batch_size}: give more, or raise config.data.mag_max."
         )
-    return observe(source, table, rows[num_test:]), observe(source, table, rows[:num_test])
+    arrays = []
+    for part in (rows[num_test:], rows[:num_test]):
+        label = {"label": np.asarray(table["label"], np.float32)[part]} if labelled else {}
+        arrays.append({**observe(source, table, part), **label})
+    return arrays[0], arrays[1]
 
 
 def observe(source: Any, table: Table, rows: np.ndarray) -> dict[str, Any]:

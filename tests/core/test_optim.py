@@ -62,3 +62,17 @@ def test_adam_has_no_decay():
 def test_an_unknown_name():
     with pytest.raises(UserError, match="'adamx'; expected one of adamw, adam, sgd"):
         optim.make_optimizer(_settings("adamx"), 10)
+
+
+def test_the_encoder_learns_at_its_own_rate():
+    params = {"encoder": {"kernel": jnp.ones((2, 2))}, "head": {"kernel": jnp.ones((2, 1))}}
+    grads = jax.tree.map(lambda x: 0.3 * x, params)
+    steps = []
+    for factor in (1.0, 0.1):
+        settings = _settings("sgd")
+        with settings.unlocked():
+            settings.encoder_factor = factor
+        tx = optim.make_optimizer(settings, 10)
+        steps.append(tx.update(grads, tx.init(params), params)[0])
+    np.testing.assert_allclose(steps[1]["encoder"]["kernel"], 0.1 * steps[0]["encoder"]["kernel"], rtol=1e-6)
+    np.testing.assert_array_equal(steps[1]["head"]["kernel"], steps[0]["head"]["kernel"])

@@ -109,3 +109,24 @@ def test_unknown_names():
     config.data.source = "tdfs"
     with pytest.raises(UserError, match="'tdfs'; expected 'simulate', 'tfds', 'cutouts' or 'absorbers'"):
         batches.make_batches(config)
+
+
+def test_lenses_have_their_share_of_every_batch_and_the_rest_comes_in_epochs():
+    label = (np.arange(100) % 25 == 3).astype(np.float32)  # 4 lenses
+    rows = [batches.shared_rows(label, 0.2, 10, 0, step) for step in range(12)]
+    assert [int(label[r].sum()) for r in rows] == [2] * 12
+    others = np.concatenate([r[label[r] == 0] for r in rows])
+    assert len(others) == 96 and len(set(others)) == 96  # an epoch of 96, each once
+    assert set(np.concatenate(rows)) == set(range(100))
+    np.testing.assert_array_equal(rows[5], batches.shared_rows(label, 0.2, 10, 0, 5))
+    assert not np.array_equal(rows[5], batches.shared_rows(label, 0.2, 10, 1, 5))
+    with pytest.raises(UserError, match="0 are lenses"):
+        batches.shared_rows(np.zeros(9), 0.2, 4, 0, 0)
+
+
+def test_batches_of_arrays_take_the_share():
+    arrays = {"label": (np.arange(50) < 2).astype(np.float32), "x": np.arange(50.0)}
+    made = batches.from_arrays(arrays, arrays, 10, 0, share=0.3)
+    batch = made.train(7)
+    assert batch["label"].sum() == 3 and set(batch["x"][batch["label"] > 0]) <= {0.0, 1.0}
+    assert sum(b["label"].sum() for b in made.test()) == 2  # the test split is as it is
