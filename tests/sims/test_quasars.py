@@ -1,0 +1,64 @@
+"""Quasar continua: draws at any redshift, libraries of the user's own quasars and of pipelines."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lensjax.physics import grid
+from lensjax.sims import quasars
+
+LOGLAM = grid.window(3799.0, 9200.0)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return quasars.read_library("shipped")
+
+
+@pytest.mark.parametrize("z", [0.4, 1.5, 3.9])
+def test_draws_are_positive_scaled_and_functions_of_their_key(shipped, z):
+    draw = jax.jit(jax.vmap(lambda key: quasars.draw_continuum(key, library, jnp.float32(z), LOGLAM)))
+    library = quasars.make_quasars(shipped)
+    keys = jax.random.split(jax.random.key(0), 32)
+    flux, wave = np.asarray(draw(keys)), grid.wave(LOGLAM)
+    level = flux[:, (wave > quasars.BRIGHT[0]) & (wave < quasars.BRIGHT[1])].mean(1)
+    assert flux.shape == (32, len(LOGLAM)) and (flux > 0).all()
+    np.testing.assert_allclose(level, 1, rtol=2e-3)
+    assert len(np.unique(flux[:, 0])) > 30
+    np.testing.assert_array_equal(draw(keys), flux)
+
+
+def test_emission_lines_are_where_the_redshift_puts_them(shipped):
+    library = quasars.make_quasars(shipped)
+    keys = jax.random.split(jax.random.key(1), 64)
+    for z in (0.6, 1.5):
+        flux = jax.vmap(lambda key, z=z: quasars.draw_continuum(key, library, jnp.float32(z), LOGLAM))(keys)
+        mean, rest = np.asarray(flux).mean(0), grid.wave(LOGLAM) / (1 + z)
+        near = (rest > 2700) & (rest < 2900)
+        assert rest[near][mean[near].argmax()] == pytest.approx(2800, abs=12)
+
+
+def test_a_library_is_built_from_spectra_with_gaps(monkeypatch):
+    monkeypatch.setattr(quasars, "NUM_VECTORS", 3)
+    rng = np.random.default_rng(0)
+    loglam = LOGLAM[:600]
+    z = rng.uniform(0.5, 0.6, 60)
+    shift = np.round(np.log10(1 + z) / grid.STEP).astype(int)
+    rest = np.arange(600 + np.ptp(shift))
+    shapes = np.stack([np.ones(len(rest)), np.sin(rest / 90), np.exp(-0.5 * ((rest - 450) / 12) ** 2)])
+    members = np.stack([np.ones(60), *rng.uniform(-0.3, 0.3, (2, 60))], 1) @ shapes
+    start = shift.max() - shift
+    flux = np.stack([row[first : first + 600] for row, first in zip(members, start, strict=True)])
+    flux *= rng.uniform(0.5, 20, (60, 1))
+    ivar = np.where(rng.random(flux.shape) < 0.2, 0, 1 / (0.01 * flux) ** 2)
+    seen = np.where(ivar > 0, flux + 0.01 * flux * rng.normal(size=flux.shape), 1e3)
+    library = quasars.build_library(seen, ivar, loglam, z)
+    assert library.vectors.shape == (3, len(rest)) and library.coefficients.shape == (60, 3)
+    assert library.loglam0 == pytest.approx(loglam[0] - shift.max() * grid.STEP)
+    model = library.coefficients @ library.vectors
+    fitted = np.stack([row[first : first + 600] for row, first in zip(model, start, strict=True)])
+    good = ivar > 0  # where few spectra reach, a gap is anybody's guess
+    scale = (good * fitted * flux).sum(1) / (good * fitted**2).sum(1)
+    error = np.abs(scale[:, None] * fitted / flux - 1)[good]
+    assert np.median(error) < 0.01 and (error > 0.05).mean() < 0.01
