@@ -30,11 +30,14 @@ class Encoder(NamedTuple):
     config: Any
 
 
-def make_encoder(config: Any, workdir: str | pathlib.Path, task: Task | None = None) -> Encoder:
+def make_encoder(
+    config: Any, workdir: str | pathlib.Path, task: Task | None = None, output: str = "embedding"
+) -> Encoder:
     """The encoder trained in workdir, else the released one of config.system.
 
-    task: stands in for the config's. UserError where there are no weights, or of another system or model. Every
-    process works on its own devices, so that hosts need not wait for each other.
+    task: stands in for the config's. output: of its predictions, what `embed` returns. UserError where there are no
+    weights, or of another system or model. Every process works on its own devices, so that hosts need not wait for
+    each other.
     """
     path = find_weights(config, workdir)
     stored, params, model_state = checkpoint.restore_for_inference(path)
@@ -47,18 +50,20 @@ def make_encoder(config: Any, workdir: str | pathlib.Path, task: Task | None = N
         expected = jax.eval_shape(task.init, jax.random.key(0))[:2]
         checkpoint.check_same((params, model_state), expected, str(path))
     identity = checkpoint.digest({"params": params, "model_state": model_state})
-    return Encoder(compile_encoder(config, task, params, model_state), identity, config)
+    return Encoder(compile_encoder(config, task, params, model_state, output), identity, config)
 
 
-def compile_encoder(config: Any, task: Task, params: Any, model_state: Any) -> Callable[[np.ndarray], jax.Array]:
-    """embed(image) of these weights, over the devices of this process."""
+def compile_encoder(
+    config: Any, task: Task, params: Any, model_state: Any, output: str = "embedding"
+) -> Callable[[np.ndarray], jax.Array]:
+    """embed(image) of these weights, over the devices of this process; output: the prediction that it returns."""
     mesh = sharding.make_mesh(jax.local_devices())
     sharding.check_batch_size(mesh, config.embed.batch_size, "embed.batch_size")
     params, model_state = jax.device_put((params, model_state), sharding.replicated(mesh))
     compiled = sharding.compile_predict(task.predict, mesh)
 
     def embed(image: np.ndarray) -> jax.Array:
-        return compiled(params, model_state, sharding.shard_batch(mesh, {"image": image}))["embedding"]
+        return compiled(params, model_state, sharding.shard_batch(mesh, {"image": image}))[output]
 
     return embed
 
@@ -83,8 +88,11 @@ def with_weights(config: Any, stored: Any) -> Any:
     merged: Any = config_dict.ConfigDict(config.to_dict())
     with merged.unlocked():
         for name in OF_THE_WEIGHTS:
-            merged[name] = stored[name]
+            if name in stored:
+                merged[name] = stored[name]
         merged.model.chunk, merged.model.pointwise = config.model.chunk, config.model.pointwise
+        if "finetune" in merged:
+            merged.finetune.encoder = ""  # the weights that are there come instead
     return merged.lock()
 
 

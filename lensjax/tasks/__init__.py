@@ -12,6 +12,7 @@ TASKS = {
     "lya": ("lensjax.tasks.classify", "lensjax.tasks.metrics"),
     "mgii": ("lensjax.tasks.absorbers", "lensjax.tasks.metrics"),
     "ssl": ("lensjax.tasks.contrast", "lensjax.tasks.retrieval"),
+    "lens": ("lensjax.tasks.lens", "lensjax.tasks.metrics"),
 }
 
 

@@ -1,0 +1,75 @@
+"""The lens finder: its encoder is the one it was given, both parts learn, and scores are of the central pixels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import lens, ssl
+from lensjax.core.checkpoint import save_weights
+from lensjax.core.errors import UserError
+from lensjax.core.optim import make_optimizer
+from lensjax.core.task import init_state, make_train_step
+from lensjax.tasks import make_task
+from tests.tiny import simulate_blob
+
+
+def config(encoder=""):
+    settings = lens.get_config("smoke")
+    settings.finetune.encoder = str(encoder)
+    settings.optim.update({"name": "adamw", "learning_rate": 0.02})
+    return settings
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """(folder of the weights of an untrained ssl encoder, its params, its statistics)."""
+    settings, folder = ssl.get_config("smoke"), tmp_path_factory.mktemp("ssl")
+    params, state, _ = make_task(settings).init(jax.random.key(5))
+    save_weights(folder, params, state, settings)
+    return folder, params, state
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return jax.vmap(simulate_blob)(jax.random.split(jax.random.key(1), 8))
+
+
+def test_fine_tuning_begins_at_the_given_encoder_and_knows_nothing_yet(encoder, batch):
+    folder, params, state = encoder
+    task = make_task(config(folder))
+    mine, statistics, extra = jax.jit(task.init)(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, mine["encoder"], params["encoder"])
+    jax.tree.map(np.testing.assert_array_equal, statistics, state)
+    assert extra == {}
+    found = task.predict(mine, statistics, {"image": batch["image"]})
+    np.testing.assert_array_equal(found["score"], np.full(8, 0.5))
+    expected = make_task(ssl.get_config("smoke")).predict(params, state, {"image": batch["image"]})["embedding"]
+    np.testing.assert_allclose(found["embedding"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_from_scratch_the_encoder_is_random():
+    one, two = (make_task(config()).init(jax.random.key(seed))[0]["encoder"] for seed in (0, 1))
+    assert not np.array_equal(one["conv_stem"]["kernel"], two["conv_stem"]["kernel"])
+
+
+def test_both_parts_learn_the_encoder_more_slowly(encoder, batch):
+    settings = config(encoder[0])
+    task, tx = make_task(settings), make_optimizer(settings.optim, 1000)
+    first = jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0))
+    step, state, values = jax.jit(make_train_step(task, tx)), first, []
+    for _ in range(30):
+        state, metrics = step(state, batch, jax.random.key(2))
+        values.append(float(metrics["loss"]))
+    assert values[0] == pytest.approx(np.log(2), rel=1e-5)
+    assert np.mean(values[-5:]) < 0.8 * values[0]
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.params, first.params)
+    slowly, fast = moved["encoder"]["conv_stem"]["kernel"], moved["head"]["kernel"]
+    assert 0 < slowly < 0.5 * fast
+
+
+def test_weights_of_another_input_are_refused_by_name(encoder):
+    settings = config(encoder[0])
+    settings.model.stretch.name = "rgb"
+    with pytest.raises(UserError, match=r"config\.model\.stretch"):
+        make_task(settings).init(jax.random.key(0))
