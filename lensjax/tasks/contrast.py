@@ -51,7 +51,7 @@ def make_task(config: Any, encoder: Any = None) -> Task:
         """Features (N, D), unit projections (N, P) and moved statistics of views (N, S, S, B)."""
         features, model_state = grouped(encoder, params["encoder"], model_state, stretch(images), moco.bn_groups)
         head = functools.partial(projector.apply, {"params": params["projector"]})
-        projections = jax.vmap(head)(features.reshape(moco.bn_groups, -1, features.shape[1]))
+        projections: Any = jax.vmap(head)(features.reshape(moco.bn_groups, -1, features.shape[1]))
         return features, unit(projections.reshape(len(features), -1)), model_state
 
     def loss(params: Any, state: State, batch: dict[str, jax.Array], key: jax.Array):
