@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from lensjax.fit import metals, mgii
+from lensjax.fit import doublet, metals, mgii
 from lensjax.fit.lya import cut
 from lensjax.fit.mgii import Columns
 from lensjax.physics import grid, lines
 
-CIV_SEPARATION = float(np.log10(lines.CIV[1] / lines.CIV[0]) / grid.STEP)  # 7.2 pixels
+CIV_STRETCH = doublet.SEPARATION / float(np.log10(lines.CIV[1] / lines.CIV[0]) / grid.STEP)  # 11.1 over 7.2 pixels
 CIV_MIDDLE = float(np.sqrt(lines.CIV[0] * lines.CIV[1]))
+CIV_SPEED = -10_000.0  # km/s behind the quasar, beyond which nothing can be C IV
 WIDE = 150  # pixels each way in which a trough is looked for
 SMOOTH = 5  # pixels of the running mean that it is looked for in
 TROUGH_LEVEL = 0.9  # of the continuum: below it is absorption (Weymann et al. 1991, ApJ 373, 23)
@@ -70,28 +71,33 @@ def measure_context(flux, ivar, columns: Columns, loglam, z_qso, continuum=None)
         (N,) arrays: dv: velocity towards us relative to the quasar, km/s. wave: of 2796, A. sky_distance: pixels from
         either line to the nearest listed line of the night sky. trough: length of uninterrupted absorption through the
         doublet, km/s. z_civ: redshift if it were C IV; civ_dv: as dv. civ_delta_chi2: chi2 of a doublet as far apart as
-        C IV less that of Mg II, on the same pixels (negative: C IV fits better).
+        C IV less that of Mg II, on the same pixels (negative: C IV fits better); NaN where its quasar is nearer.
     """
     z, z_qso = np.nan_to_num(columns["z_abs"]), np.asarray(z_qso, np.float64)
     listed = np.array([*lines.SKY_LINES, *lines.AIRGLOW, *lines.NIGHT_SKY])
     places = np.stack([grid.pixel(wave * (1 + z), loglam) for wave in lines.MGII])
     distance = np.abs(places[:, :, None] - grid.pixel(listed, loglam)).min((0, 2))
-    middle = mgii.MIDDLE * (1 + z)
-    y, weight, _ = mgii.normalise(flux, ivar, grid.pixel(middle, loglam), continuum, mgii.doublet.HALF_WIDTH)
-    chi2 = [mgii.solve(y, weight, apart) for apart in (mgii.SEPARATION, CIV_SEPARATION)]
-    used = np.minimum(chi2[0][1], chi2[1][1])
-    both = [
-        _chi2(y, used, s[0].params, apart) for s, apart in zip(chi2, (mgii.SEPARATION, CIV_SEPARATION), strict=True)
-    ]
-    z_civ = middle / CIV_MIDDLE - 1
+    z_civ = mgii.MIDDLE * (1 + z) / CIV_MIDDLE - 1
     out = {"dv": speed(z, z_qso), "wave": lines.MGII[0] * (1 + z), "sky_distance": distance}
     out |= {"trough": trough(flux, ivar, places, continuum)}
-    return out | {"z_civ": z_civ, "civ_dv": speed(z_civ, z_qso), "civ_delta_chi2": both[1] - both[0]}
+    out |= {"z_civ": z_civ, "civ_dv": speed(z_civ, z_qso), "civ_delta_chi2": np.full(len(z), np.nan)}
+    rows = np.flatnonzero(out["civ_dv"] > CIV_SPEED)
+    if len(rows):
+        under = None if continuum is None else np.asarray(continuum)[rows]
+        position = grid.pixel(mgii.MIDDLE * (1 + z[rows]), loglam)
+        y, weight, _ = mgii.normalise(flux[rows], ivar[rows], position, under, doublet.HALF_WIDTH)
+        out["civ_delta_chi2"][rows] = civ_delta_chi2(y, weight)
+    return out
 
 
-def _chi2(y, ivar, params, separation: float) -> np.ndarray:
-    model = mgii.staged.in_chunks(mgii.doublet.values(separation, len(y) // 2), (params,))[0]
-    return (ivar * (y - model) ** 2).sum(0)
+def civ_delta_chi2(y: np.ndarray, ivar: np.ndarray) -> np.ndarray:
+    """chi2 (N,) of C IV less that of Mg II on the pixels (P, N) that neither calls outliers, batch last."""
+    half, stretches = len(y) // 2, (1.0, CIV_STRETCH)
+    fits = [mgii.solve(y, ivar, stretch) for stretch in stretches]
+    used = np.minimum(fits[0][1], fits[1][1])
+    models = [doublet.values(fit[0].params, half, stretch)[0] for fit, stretch in zip(fits, stretches, strict=True)]
+    chi2 = [(used * (y - model) ** 2).sum(0) for model in models]
+    return chi2[1] - chi2[0]
 
 
 def speed(z: np.ndarray, z_qso: np.ndarray) -> np.ndarray:
@@ -128,10 +134,11 @@ def trough(flux: np.ndarray, ivar: np.ndarray, places: np.ndarray, continuum: np
 def flags(columns: Columns, settings: Any = None) -> dict[str, np.ndarray]:
     """What speaks against each absorber, bool (N,), by name; and one thing that does not: `associated`.
 
-    coverage: a line is not seen, or, where Fe II or Mg I confirms the absorber, neither is. fit: status 2 or 3, or the width at its bound. weak: S/N too low. ratio: W of the two
-    lines not between saturated and thin. behind: behind the quasar. trough: part of broad absorption. sky: on night-sky
-    lines. feii: Fe II of a stronger absorber; civ: C IV, as far as its quasar allows that. The last two need that
-    neither Fe II nor Mg I confirms the absorber. associated: within 5000 km/s of the quasar.
+    coverage: a line is not seen, or, where Fe II or Mg I confirms the absorber, neither is. fit: status 2 or 3, or the
+    width at its bound. weak: S/N too low. ratio: W of the two lines not between saturated and thin. behind: behind the
+    quasar. trough: part of broad absorption. sky: on night-sky lines. feii: Fe II of a stronger absorber; civ: C IV, as
+    far as its quasar allows that. The last two need that neither Fe II nor Mg I confirms the absorber. associated:
+    within 5000 km/s of the quasar.
 
     Args:
         columns: of `measure_all`. settings: attributes of `Settings`, whose defaults it has where None.

@@ -5,8 +5,10 @@ width of that, and its shape goes from a Gaussian to a box as q = W / b grows (t
 its Gram-Charlier series to fourth order after the line-spread function: variances and fourth cumulants add under
 convolution, the integral is W whatever the shape, and no line is narrower than a box that is W wide and black.
 
-Parameters: (W of the blue line, W of the red line, place of the doublet's middle, log width, and three coefficients of
-the continuum), all in pixels; `width` is the standard deviation of an optically thin line as observed.
+The abscissa is in units of which SEPARATION lie between the lines: pixels for Mg II; a stretched one fits other
+doublets with the same compiled program. Parameters: (W of the blue line, W of the red line, place of the doublet's
+middle, log width, and three coefficients of the continuum), all in these units; `width` is the standard deviation of an
+optically thin line as observed.
 """
 
 import functools
@@ -19,7 +21,10 @@ from lensjax.fit import staged
 from lensjax.fit.levenberg import Data, Model, Scalars
 from lensjax.fit.skewnormal import PIXEL_VARIANCE
 from lensjax.fit.templates import solve_small
+from lensjax.physics import grid, lines
 
+SEPARATION = float(np.log10(lines.MGII[1] / lines.MGII[0]) / grid.STEP)  # 11.135 pixels
+PLACES = (-0.5 * SEPARATION, 0.5 * SEPARATION)
 HALF_WIDTH = 40  # pixels fitted each way
 MAX_OFFSET = 8.0  # pixels between the first guess and the middle of the doublet
 WIDTHS = (0.8, 8.0)  # of an optically thin line as observed, pixels
@@ -65,9 +70,8 @@ def _line(ew: jax.Array, log_width: jax.Array) -> tuple[tuple, tuple, tuple]:
 
 
 @functools.cache
-def make_model(separation: float, half: int) -> Model:
-    """Model of `levenberg.minimise` for lines `separation` pixels apart, in a window of `half` pixels each way."""
-    places = (-0.5 * separation, 0.5 * separation)
+def make_model(half: int) -> Model:
+    """Model of `levenberg.minimise` in a window of `half` pixels each way, which is the unit of the quadratic."""
 
     def model(params: Scalars):
         ews, mean, log_width, level = params[:2], params[2], params[3], params[4:]
@@ -78,7 +82,7 @@ def make_model(separation: float, half: int) -> Model:
             legendre = (jnp.ones_like(x), u, u * u - 1 / 3)
             continuum = sum((c * p for c, p in zip(level[1:], legendre[1:], strict=True)), level[0])
             lost, by_mean, by_width, by_ews = jnp.zeros_like(x), jnp.zeros_like(x), jnp.zeros_like(x), []
-            for ew, place, ((log_sigma, k), of_ew, of_width) in zip(ews, places, both, strict=True):
+            for ew, place, ((log_sigma, k), of_ew, of_width) in zip(ews, PLACES, both, strict=True):
                 inverse = jnp.exp(-log_sigma)
                 z = (x - mean - place) * inverse
                 bell = jnp.exp(-0.5 * z * z) * inverse * np.sqrt(0.5 / np.pi)
@@ -100,16 +104,13 @@ def make_model(separation: float, half: int) -> Model:
     return model
 
 
-@functools.cache
-def bank(separation: float, half: int) -> tuple[np.ndarray, np.ndarray]:
+def bank(x: jax.Array) -> tuple[np.ndarray, jax.Array]:
     """Start templates: (mean, log width, ratio) (K, 3), and the light they take for W = 1 of the blue line (K, P)."""
     mesh = np.meshgrid(BANK_OFFSETS, np.log(BANK_WIDTHS), BANK_RATIOS, indexing="ij")
-    rows = np.stack([axis.ravel() for axis in mesh], axis=1)
+    rows = np.stack([axis.ravel() for axis in mesh], axis=1).astype(np.float32)
     mean, log_width, ratio = rows.T[:, :, None]
-    x = np.arange(-half, half + 1) - mean
-    parts = [np.exp(-0.5 * ((x - s * separation) * np.exp(-log_width)) ** 2) for s in (-0.5, 0.5)]
-    profiles = (parts[0] + ratio * parts[1]) * np.exp(-log_width) / np.sqrt(2 * np.pi)
-    return rows.astype(np.float32), profiles.astype(np.float32)
+    parts = [jnp.exp(-0.5 * ((x[None] - mean - place) * np.exp(-log_width)) ** 2) for place in PLACES]
+    return rows, (parts[0] + ratio * parts[1]) * np.exp(-log_width) / np.sqrt(2 * np.pi).astype(np.float32)
 
 
 def first_continuum(data: Data) -> Scalars:
@@ -132,48 +133,51 @@ def first_continuum(data: Data) -> Scalars:
     return tuple(fit(jnp.where(low, 1e-2 * weight, weight)))
 
 
+def start(data: Data) -> Scalars:
+    """The best template of the bank below the first continuum."""
+    half = data.x.shape[0] // 2
+    shapes, templates = bank(data.x)
+    level = first_continuum(data)
+    u = data.x / half
+    continuum = level[0] + level[1] * u + level[2] * (u * u - 1 / 3)
+    with jax.default_matmul_precision("highest"):
+        weight = continuum * data.ivar
+        square, cross = templates**2 @ (continuum * weight), templates @ (weight * (continuum - data.y))
+    depth = jnp.where(square > 0, jnp.maximum(cross, 0.0) / jnp.where(square > 0, square, 1.0), 0.0)
+    best = jnp.argmax(depth * cross)
+    mean, log_width, ratio = (jnp.asarray(column)[best] for column in shapes.T)
+    return depth[best], ratio * depth[best], mean, log_width, *level
+
+
+def abscissa(half: int, stretch: float = 1.0) -> np.ndarray:
+    """Pixels -half ... half in units of which SEPARATION lie between the lines; stretch: those units to a pixel."""
+    return np.arange(-half, half + 1) * stretch
+
+
 @functools.cache
-def make_start(separation: float):
-    """start(data) of `staged.Problem`: the best template of the bank below the first continuum."""
-
-    def start(data: Data) -> Scalars:
-        half = data.x.shape[0] // 2
-        shapes, templates = bank(separation, half)
-        level = first_continuum(data)
-        u = data.x / half
-        continuum = level[0] + level[1] * u + level[2] * (u * u - 1 / 3)
-        with jax.default_matmul_precision("highest"):
-            weight = continuum * data.ivar
-            square, cross = templates**2 @ (continuum * weight), templates @ (weight * (continuum - data.y))
-        depth = jnp.where(square > 0, jnp.maximum(cross, 0.0) / jnp.where(square > 0, square, 1.0), 0.0)
-        best = jnp.argmax(depth * cross)
-        mean, log_width, ratio = (jnp.asarray(column)[best] for column in shapes.T)
-        return depth[best], ratio * depth[best], mean, log_width, *level
-
-    return start
-
-
-@functools.cache
-def problem(separation: float, half: int = HALF_WIDTH) -> staged.Problem:
+def problem(half: int = HALF_WIDTH, stretch: float = 1.0) -> staged.Problem:
     """The doublet as `staged.solve` takes it; y in any unit, of order one."""
-    low, high = (float(np.log(width)) for width in WIDTHS)
-    lower, upper = (-20.0, -20.0, -MAX_OFFSET, low), (60.0, 60.0, MAX_OFFSET, high)
-    x = tuple(map(float, range(-half, half + 1)))
+    low, high = (float(np.log(width * stretch)) for width in WIDTHS)
+    lower, upper = (-20.0, -20.0, -MAX_OFFSET * stretch, low), (60.0, 60.0, MAX_OFFSET * stretch, high)
     bounds = ((*lower, -1e6, -1e6, -1e6), (*upper, 1e6, 1e6, 1e6))
-    return staged.Problem(make_model(separation, half), make_start(separation), *bounds, x)
+    return staged.Problem(make_model(half), start, *bounds, tuple(map(float, abscissa(half, stretch))))
 
 
 @functools.cache
-def values(separation: float, half: int):
-    """Compiled, batch last: params (K, N) -> (model, continuum) (P, N) each."""
-    model, x = make_model(separation, half), np.arange(-half, half + 1, dtype=np.float32)
+def _values(half: int):
+    model = make_model(half)
 
-    def one(params):
+    def one(params, x):
         flat = (*params[:4], jnp.ones_like(params[0]), jnp.zeros_like(params[0]), jnp.zeros_like(params[0]))
-        without, full = jax.vmap(lambda p: (model(flat)(p)[0], model(tuple(params))(p)[0]))(jnp.asarray(x))
+        without, full = jax.vmap(lambda p: (model(flat)(p)[0], model(tuple(params))(p)[0]))(x)
         return full, full / without
 
-    return staged.batched(one)
+    return jax.jit(jax.vmap(one, in_axes=(-1, None), out_axes=-1))
+
+
+def values(params: np.ndarray, half: int, stretch: float = 1.0) -> list[np.ndarray]:
+    """Model and continuum (P, N) of params (K, N)."""
+    return staged.in_chunks(_values(half), (params,), shared=(abscissa(half, stretch),))
 
 
 @functools.cache

@@ -45,7 +45,7 @@ def forced(y: jax.Array, ivar: jax.Array, offsets: jax.Array, variance: jax.Arra
     """
     half = y.shape[0] // 2
     x = jnp.arange(-half, half + 1, dtype=y.dtype)
-    bells = jnp.exp(-0.5 * (x - offsets[:, None]) ** 2 / variance) * jax.lax.rsqrt(2 * np.pi * variance)
+    bells = jnp.exp(-0.5 * (x[None] - offsets[:, None]) ** 2 / variance) * jax.lax.rsqrt(2 * np.pi * variance)
     design = jnp.concatenate([jnp.asarray(templates.polynomials(2 * half + 1), y.dtype), -bells])
     num = design.shape[0]
     weighted = [design[i] * ivar for i in range(num)]
@@ -55,7 +55,7 @@ def forced(y: jax.Array, ivar: jax.Array, offsets: jax.Array, variance: jax.Arra
     rows, gradient = jax.lax.optimization_barrier((rows, gradient))
     spread = levenberg.covariance(Normal(jnp.sum(ivar), gradient, rows))
     spread = jax.lax.optimization_barrier(spread)
-    seen = jnp.sum(bells * (ivar > 0), axis=1) > LEAST_SEEN
+    seen = jnp.sum(bells * (ivar > 0)[None], axis=1) > LEAST_SEEN
     finite = [[jnp.where(jnp.isfinite(c), c, 0.0) for c in row] for row in spread]
     best = [sum((c * g for c, g in zip(row, gradient, strict=True)), jnp.zeros_like(variance)) for row in finite]
     residual = y - sum((b * d for b, d in zip(best, design, strict=True)), jnp.zeros_like(y))

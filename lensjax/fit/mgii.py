@@ -14,11 +14,11 @@ import functools
 import numpy as np
 
 from lensjax.fit import doublet, staged
+from lensjax.fit.doublet import SEPARATION
 from lensjax.fit.lya import cut
 from lensjax.fit.skewnormal import PIXEL_VARIANCE
 from lensjax.physics import grid, lines
 
-SEPARATION = float(np.log10(lines.MGII[1] / lines.MGII[0]) / grid.STEP)  # 11.135 pixels
 MIDDLE = float(np.sqrt(lines.MGII[0] * lines.MGII[1]))  # of the doublet in log wavelength, A
 ANGSTROM = tuple(wave * np.log(10) * grid.STEP for wave in lines.MGII)  # rest-frame width of a pixel at either line
 LSF_SIGMA = 1.0  # pixels, where none is given
@@ -88,8 +88,7 @@ def normalise(flux, ivar, position, continuum, half: int) -> tuple[np.ndarray, n
     """
     y, weight = cut(flux, position, half), cut(ivar, position, half)
     if continuum is None:
-        y = np.where(weight > 0, y, 0)
-        middle = np.nanmedian(np.where((weight > 0) | (weight > 0).sum(0)[None] < 1, np.abs(y), np.nan), axis=0)
+        middle = _median(np.abs(y), weight > 0)
         under = np.broadcast_to(np.where(middle > 0, middle, 1.0), y.shape)
     else:
         under = cut(continuum, position, half)
@@ -107,8 +106,8 @@ def measure(y: np.ndarray, ivar: np.ndarray, centre: np.ndarray, lsf: np.ndarray
         unit: (N,) what y was divided by there.
     """
     half = len(y) // 2
-    solution, used = solve(y, ivar, SEPARATION)
-    full, continuum = staged.in_chunks(doublet.values(SEPARATION, half), (solution.params,))
+    solution, used = solve(y, ivar)
+    full, continuum = doublet.values(solution.params, half)
     excess = solution.chi2 / np.maximum(solution.dof, 1) - 2 * np.sqrt(2 / np.maximum(solution.dof, 1))
     scale = np.sqrt(np.maximum(excess, 1.0))
     spread = solution.covariance * scale**2
@@ -129,15 +128,15 @@ def measure(y: np.ndarray, ivar: np.ndarray, centre: np.ndarray, lsf: np.ndarray
     return out | {"status": np.where(dark, staged.NO_DATA, solution.status)}
 
 
-def solve(y: np.ndarray, ivar: np.ndarray, separation: float) -> tuple[staged.Solution, np.ndarray]:
-    """The fit of two lines `separation` pixels apart without outliers, and the inverse variances (P, N) it used."""
+def solve(y: np.ndarray, ivar: np.ndarray, stretch: float = 1.0) -> tuple[staged.Solution, np.ndarray]:
+    """The fit without outliers, and the inverse variances (P, N) it used; stretch: see `doublet.abscissa`."""
     half = len(y) // 2
-    problem = doublet.problem(separation, half)
+    problem = doublet.problem(half, stretch)
     solution, used = staged.solve(problem, y, ivar), np.array(ivar)
     changed = np.arange(y.shape[1])
     for _ in range(PASSES):
-        model = staged.in_chunks(doublet.values(separation, half), (solution.params[:, changed],))[0]
-        bad = outliers(y[:, changed] - model, ivar[:, changed], solution.params[:, changed], separation)
+        model = doublet.values(solution.params[:, changed], half, stretch)[0]
+        bad = outliers(y[:, changed] - model, ivar[:, changed], solution.params[:, changed], stretch)
         bad &= used[:, changed] > 0
         changed, bad = changed[bad.any(0)], bad[:, bad.any(0)]
         if not len(changed):
@@ -149,28 +148,38 @@ def solve(y: np.ndarray, ivar: np.ndarray, separation: float) -> tuple[staged.So
     return solution, used
 
 
-def outliers(residual: np.ndarray, ivar: np.ndarray, params: np.ndarray, separation: float) -> np.ndarray:
+def outliers(residual: np.ndarray, ivar: np.ndarray, params: np.ndarray, stretch: float = 1.0) -> np.ndarray:
     """Pixels (P, N) of neighbouring absorbers, emission or spikes: True.
 
     Outside the two lines, what is LOW sigma too low, alone or as a mean of three pixels, or HIGH sigma too high, and
     the pixels beside; inside, what is SPIKE sigma too high. Sigma is the stated one, or that of the residuals outside
     the lines if larger.
     """
-    half = len(residual) // 2
-    x = np.arange(-half, half + 1)[:, None]
-    sigma = np.sqrt([doublet.shape(ew, np.exp(2 * params[3]))[0] for ew in params[:2]])
-    places = params[2] + np.array([-0.5, 0.5])[:, None] * separation
-    inside = (np.abs(x - places[:, None]) < CORE * sigma[:, None] + 1).any(0)
+    x = doublet.abscissa(len(residual) // 2, stretch)[:, None]
+    inside = np.zeros(residual.shape, bool)
+    for ew, place in zip(params[:2], doublet.PLACES, strict=True):
+        sigma = np.sqrt(doublet.shape(ew, np.exp(2 * params[3]))[0])
+        inside |= np.abs(x - params[2] - place) < CORE * sigma + stretch
     pull = residual * np.sqrt(ivar)
-    beside = np.where(inside | (ivar == 0), np.nan, np.abs(pull))
-    beside[0] = np.where(np.isnan(beside).all(0), 0.0, beside[0])
-    pull = pull / np.maximum(np.nanmedian(beside, axis=0) / 0.6745, 1.0)
+    scatter = _median(np.abs(pull), ~inside & (ivar > 0)) / 0.6745
+    pull = pull / np.maximum(scatter, 1.0)
     padded = np.pad(np.where(inside, 0, pull), ((1, 1), (0, 0)))
     smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / np.sqrt(3)
     wrong = ~inside & ((pull > HIGH) | (pull < -LOW) | (smooth < -LOW))
     wide = np.pad(wrong, ((WIDEN, WIDEN), (0, 0)))
     wide = functools.reduce(np.logical_or, [wide[i : i + len(wrong)] for i in range(2 * WIDEN + 1)])
     return (wide & ~inside) | (inside & (pull > SPIKE))
+
+
+def _median(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Median (N,) of those of `values` (P, N) that are `counted`; 0 where none is."""
+    ordered = np.sort(np.where(counted, values, np.inf), axis=0)
+    number = counted.sum(0)
+    columns = np.arange(values.shape[1])
+    low, high = (
+        ordered[place // 2, columns] for place in (np.maximum(number - 1, 0), np.minimum(number, 2 * number - 2))
+    )
+    return np.where(number > 0, 0.5 * (low + high), 0.0)
 
 
 def _width_columns(ews: np.ndarray, spread: np.ndarray) -> Columns:
@@ -240,14 +249,13 @@ def _coverage_columns(ivar, used, mean, sigma) -> Columns:
     half = len(ivar) // 2
     x = np.arange(-half, half + 1)[:, None] - mean
     out: Columns = {"masked": ((ivar > 0) & (used == 0)).sum(0)}
-    noise = np.where(ivar > 0, 1 / np.sqrt(np.where(ivar > 0, ivar, 1.0)), np.nan)
-    empty = np.isnan(noise).all(0)
-    usual = np.nanmedian(np.where(empty, 1.0, noise), axis=0)
+    noise = np.where(ivar > 0, 1 / np.sqrt(np.where(ivar > 0, ivar, 1.0)), 0.0)
+    usual = _median(noise, ivar > 0)
     worst = np.ones(len(mean))
     for i, (name, side) in enumerate((("2796", -1), ("2803", 1))):
         profile = np.exp(-0.5 * ((x - side * 0.5 * SEPARATION) / sigma[i]) ** 2)
         seen = (profile * (used > 0)).sum(0)
         out[f"good_{name}"] = seen / np.maximum(profile.sum(0), 1e-6)
-        here = (profile * np.nan_to_num(noise)).sum(0) / np.maximum((profile * (ivar > 0)).sum(0), 1e-6)
-        worst = np.maximum(worst, here / usual)
+        here = (profile * noise).sum(0) / np.maximum((profile * (ivar > 0)).sum(0), 1e-6)
+        worst = np.maximum(worst, here / np.where(usual > 0, usual, np.inf))
     return out | {"sky_noise": worst}
