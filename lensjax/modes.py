@@ -27,7 +27,12 @@ def build(config: Any, workdir: pathlib.Path) -> None:
 
 
 def evaluate(config: Any, workdir: pathlib.Path) -> None:
-    """Compare the network with the matched filter and the oracle."""
+    """Compare the network with the matched filter and the oracle; a lens finder's rates at a survey's base rate."""
+    if config.system in IMAGE_SYSTEMS:
+        from lensjax.evaluate.lenses import evaluate_lenses
+
+        evaluate_lenses(config, workdir)
+        return
     from lensjax.evaluate import evaluate
 
     evaluate(config, workdir)
@@ -50,13 +55,17 @@ def search(config: Any, workdir: pathlib.Path) -> None:
 def inject(config: Any, workdir: pathlib.Path) -> None:
     """Inject lines into the spectra of config.search.input, and say how many the search finds.
 
-    Of images: write the galaxies of config.embed.input with and without an arc to workdir/injected.hdf5.
+    Of images: write the galaxies of config.embed.input with and without an arc to workdir/injected.hdf5; where there is
+    a finder (a trained network of "lens", a probe of "ssl"), also say which arcs it finds, completeness.fits.
     """
     if config.system in IMAGE_SYSTEMS:
         from lensjax.data.inject_arcs import inject_arcs
+        from lensjax.embed.completeness import has_finder, measure_completeness
 
         number = inject_arcs(config, config.embed.input, workdir / "injected.hdf5")
         print(f"{workdir / 'injected.hdf5'}: {number} galaxies, each with and without an arc")
+        if has_finder(config, workdir):
+            measure_completeness(config, workdir)
         return
     from lensjax.search.inject import inject
 
@@ -91,6 +100,13 @@ def probe(config: Any, workdir: pathlib.Path) -> None:
     probe(config, workdir)
 
 
+def catalogue(config: Any, workdir: pathlib.Path) -> None:
+    """Write the best objects, with links to look at them, as workdir/ranked.fits, .ecsv, .vot and .parquet."""
+    from lensjax.embed.catalogue import export
+
+    export(config, workdir)
+
+
 def release(config: Any, workdir: pathlib.Path) -> None:
     """Write the best checkpoint as one small file, workdir/weights.npz, that search and numpy alone can open."""
     from lensjax.core.checkpoint import restore_for_inference, save_weights
@@ -121,14 +137,16 @@ MODES: dict[str, Callable[[Any, pathlib.Path], None]] = {
     "embed": embed,
     "neighbours": neighbours,
     "probe": probe,
+    "catalogue": catalogue,
     "release": release,
     "fetch": fetch,
 }
 
 
-OF_SPECTRA = ("evaluate", "mock", "search")
-OF_IMAGES = ("convert", "embed", "neighbours", "probe")
-IMAGE_SYSTEMS = ("ssl",)
+IMAGE_SYSTEMS = ("ssl", "lens")
+OF_SPECTRA = ("mock", "search")
+OF_IMAGES = ("convert", "embed", "neighbours", "probe", "catalogue")
+FOREIGN = {"ssl": (*OF_SPECTRA, "evaluate"), "lens": (*OF_SPECTRA, "convert")}  # modes that a system lacks
 
 
 def run(mode: str, config: Any, workdir: pathlib.Path) -> None:
@@ -137,7 +155,7 @@ def run(mode: str, config: Any, workdir: pathlib.Path) -> None:
         near = difflib.get_close_matches(mode, MODES, n=1)
         meant = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(MODES)}."
         raise UserError(f"there is no mode {mode!r}: {meant}")
-    foreign = OF_SPECTRA if config.system in IMAGE_SYSTEMS else OF_IMAGES
+    foreign = FOREIGN.get(config.system, OF_IMAGES)
     if mode in foreign:
         known = ", ".join(name for name in MODES if name not in foreign)
         raise UserError(f"--mode={mode} is not of the system {config.system!r}, whose modes are {known}: choose one.")

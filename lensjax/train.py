@@ -53,7 +53,8 @@ def train(
         state, pending = _start(checkpoints, task, tx, mesh, jax.random.key(config.seed))
         journal = Journal(workdir, int(state.step), writes=jax.process_index() == 0)
         if int(state.step) < config.train.steps:
-            state = _loop(run, state, pending, make_train_step(task, tx), checkpoints, journal)
+            step = sharding.compile_train_step(make_train_step(task, tx), mesh, task.split)
+            state = _loop(run, state, pending, step, checkpoints, journal)
         else:
             journal.draw()
         last = journal.last("test") or {"step": -1}
@@ -78,8 +79,8 @@ def _start(checkpoints: Checkpoints, task: Task, tx: Any, mesh: Any, key: jax.Ar
     def init(key: jax.Array) -> State:
         return init_state(task, tx, key)
 
-    restored = checkpoints.restore_latest(sharding.abstract_like(mesh, init, key))
-    return restored if restored is not None else (sharding.compile_init(init, mesh)(key), [])
+    restored = checkpoints.restore_latest(sharding.abstract_like(mesh, init, key, split=task.split))
+    return restored if restored is not None else (sharding.compile_init(init, mesh, task.split)(key), [])
 
 
 class _Run:
@@ -132,11 +133,10 @@ def _join(parts: Sequence[dict[str, np.ndarray]], size: int) -> dict[str, np.nda
 
 
 def _loop(
-    run: _Run, state: State, pending: list, step_fn: Callable, checkpoints: Checkpoints, journal: Journal
+    run: _Run, state: State, pending: list, compiled: Callable, checkpoints: Checkpoints, journal: Journal
 ) -> State:
     """Steps to config.train.steps. `pending` holds the metrics of the steps since the journal's last train row."""
     config, start = run.config.train, int(state.step)
-    compiled = sharding.compile_train_step(step_fn, run.mesh)
     key = jax.random.fold_in(jax.random.key(run.config.seed), STEP_STREAM)
     progress = Progress(config.steps, start, silent=jax.process_index() > 0)
     in_flight = collections.deque(maxlen=AHEAD)

@@ -81,7 +81,7 @@ def test_unknown_variant_is_told_the_known_ones(system):
         get_config(system, "demos")
 
 
-@pytest.mark.parametrize("system", [s for s in SYSTEMS if s == "lya"])
+@pytest.mark.parametrize("system", ("lya", "mgii"))
 def test_smoke_variant_runs_from_training_to_scores(system, tmp_path):
     """train -> evaluate -> mock plate -> search: every file the next step and the user needs is there."""
     import pyarrow.parquet
@@ -128,6 +128,22 @@ def test_ssl_smoke_variant_runs_from_training_to_ranking(tmp_path):
         assert found["neighbours"].shape == (config.embed.num, config.neighbours.k)
     ranked = pyarrow.parquet.read_table(tmp_path / "probe" / "ranked.parquet").to_pydict()
     assert len(ranked["score"]) == config.embed.num
+
+
+def test_lens_smoke_variant_runs_from_training_to_a_catalogue(tmp_path):
+    """train -> evaluate -> embed -> probe -> catalogue, on mocks; every mock is scored."""
+    from lensjax import modes
+
+    config = get_config("lens", "smoke").lock()
+    assert config.train.steps < 20, "smoke means seconds"
+    for mode in ("train", "evaluate", "embed", "probe", "catalogue"):
+        modes.run(mode, config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {"roc_auc", "average_precision"} <= set(next(line for line in lines if line["split"] == "test"))
+    summary = json.loads((tmp_path / "evaluation.json").read_text())
+    assert summary["lenses"] + summary["others"] == config.evaluate.num and summary["at_fpr"]["0.0001"] is None
+    assert "lens" in summary["taken_for_lenses"] and set(summary["survey"]["precision"]) == {"10", "100", "1000"}
+    assert all((tmp_path / f"ranked.{suffix}").stat().st_size for suffix in ("fits", "ecsv", "vot", "parquet"))
 
 
 def number_of_fibers(plate: pathlib.Path) -> int:

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
 
-from configs import common, lya, ssl
+from configs import common, lens, lya, ssl
 from lensjax import modes
 from lensjax.core.errors import UserError
 from lensjax.surveys.cutouts import open_cutouts, write_cutouts
@@ -28,6 +28,10 @@ def test_modes_of_other_systems_are_refused(tmp_path):
         modes.run("embed", smoke(), tmp_path)
     with pytest.raises(UserError, match=r"--mode=search is not of the system 'ssl', whose modes are .*embed"):
         modes.run("search", ssl.get_config("smoke"), tmp_path)
+    with pytest.raises(UserError, match="--mode=evaluate is not of the system 'ssl'"):
+        modes.run("evaluate", ssl.get_config("smoke"), tmp_path)
+    with pytest.raises(UserError, match=r"--mode=convert is not of the system 'lens', whose modes are .*evaluate"):
+        modes.run("convert", lens.get_config("smoke"), tmp_path)
 
 
 def test_mock_plate_is_found_and_scored(tmp_path, capsys):

@@ -55,22 +55,49 @@ def shard_batch(mesh: Mesh, batch: dict[str, Any]) -> dict[str, jax.Array]:
     return {name: put(x) for name, x in batch.items()}
 
 
-def abstract_like(mesh: Mesh, make: Callable[..., Any], *args: Any) -> Any:
-    """Shapes, dtypes and (replicated) shardings of what make(*args) returns: what a checkpoint restores into."""
-    sharding = replicated(mesh)
+def places(mesh: Mesh, state: Any, split: tuple[str, ...]) -> Any:
+    """The sharding of every array of a state: rows split for the entries `split` of a dict in it, else replicated."""
+    whole, rows = replicated(mesh), batch_sharding(mesh)
+
+    def place(path: tuple[Any, ...], _: Any) -> NamedSharding:
+        return rows if any(getattr(entry, "key", None) in split for entry in path) else whole
+
+    return jax.tree_util.tree_map_with_path(place, state)
+
+
+def abstract_like(mesh: Mesh, make: Callable[..., Any], *args: Any, split: tuple[str, ...] = ()) -> Any:
+    """Shapes, dtypes and shardings (`places`) of what make(*args) returns: what a checkpoint restores into."""
     shapes = jax.eval_shape(make, *args)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        places(mesh, shapes, split),
+    )
 
 
-def compile_init(init: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """init(key) -> replicated state."""
-    return jax.jit(init, out_shardings=replicated(mesh))
+def compile_init(init: Callable[..., Any], mesh: Mesh, split: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """init(key) -> state, where `places` says."""
+
+    def run(key: jax.Array) -> Any:
+        return jax.jit(init, out_shardings=places(mesh, jax.eval_shape(init, key), split))(key)
+
+    return run
 
 
-def compile_train_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """step(state, batch, key) -> (state, metrics), the batch split, the rest replicated, the old state given up."""
-    whole, split = replicated(mesh), batch_sharding(mesh)
-    return jax.jit(step, in_shardings=(whole, split, whole), out_shardings=(whole, whole), donate_argnums=0)
+def compile_train_step(step: Callable[..., Any], mesh: Mesh, split: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """step(state, batch, key) -> (state, metrics), the batch split, the state where `places` says, the rest replicated.
+
+    The old state is given up.
+    """
+    whole, rows = replicated(mesh), batch_sharding(mesh)
+    if not split:
+        return jax.jit(step, in_shardings=(whole, rows, whole), out_shardings=(whole, whole), donate_argnums=0)
+
+    def run(state: Any, batch: Any, key: jax.Array) -> Any:
+        moved, metrics = step(state, batch, key)
+        return jax.lax.with_sharding_constraint(moved, places(mesh, moved, split)), metrics
+
+    return jax.jit(run, in_shardings=(None, rows, whole), out_shardings=(None, whole), donate_argnums=0)
 
 
 def compile_predict(predict: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:

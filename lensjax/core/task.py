@@ -33,11 +33,13 @@ class Task(NamedTuple):
     init(key) -> (params, model_state, extra)
     loss(params, state, batch, key) -> (scalar loss, (model_state, extra, metrics)), in training mode
     predict(params, model_state, batch) -> dict of arrays with leading axis N, in inference mode
+    split: entries of extra whose rows the devices share, instead of each holding them all
     """
 
     init: Callable[[jax.Array], tuple[Any, Any, Any]]
     loss: Callable[[Any, State, Batch, jax.Array], tuple[jax.Array, tuple[Any, Any, Metrics]]]
     predict: Callable[[Any, Any, Batch], dict[str, jax.Array]]
+    split: tuple[str, ...] = ()
 
 
 def init_state(task: Task, tx: optax.GradientTransformation, key: jax.Array) -> State:

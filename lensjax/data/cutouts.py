@@ -43,9 +43,9 @@ def load_cutouts(config: Any, source: Any = None) -> tuple[dict[str, Any], dict[
     rows = np.random.default_rng(config.seed).permutation(chosen(table, len(source), config.data))
     labelled = config.system in SUPERVISED
     if labelled:
-        if "label" not in table:
-            raise UserError(f"{config.data.input} has no column label (1 a lens, 0 none): give one, or --mode=inject.")
         rows = rows[np.isin(np.asarray(table["label"])[rows], (0, 1))]
+        if not len(rows):
+            raise UserError(f"{config.data.input} has no column label, 1 a lens, 0 none: give one, or --mode=inject.")
     num_test = min(config.data.num_test, len(rows) // 10)
     if len(rows) - num_test < config.train.batch_size:
         raise UserError(

@@ -75,7 +75,7 @@ def make_task(config: Any, encoder: Any = None) -> Task:
         run = functools.partial(predict_chunk, params, model_state)
         return map_chunks(run, {"image": batch["image"]}, config.model.chunk)
 
-    return Task(init, loss, predict)
+    return Task(init, loss, predict, split=("queue",))
 
 
 def _check_sizes(batch: int, queue: int, groups: int) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from configs import ssl
+from configs import lens, ssl
 from lensjax.core.errors import UserError
 from lensjax.data import cutouts
 from lensjax.data.batches import from_arrays
@@ -87,3 +87,17 @@ def test_what_the_table_lacks_is_unknown():
 def test_too_few_are_refused():
     with pytest.raises(UserError, match="fewer than config"):
         cutouts.load_cutouts(config(mag_max=10.0), Source())
+
+
+def test_a_supervised_system_gets_labels_and_only_labelled_objects():
+    settings = lens.get_config("smoke")
+    source = Source()
+    label = np.where(np.arange(COUNT) % 7 == 0, -1, np.arange(COUNT) % 2)
+    source.columns["label"] = np.full(COUNT, -1)
+    with pytest.raises(UserError, match="has no column label"):
+        cutouts.load_cutouts(settings, source)
+    source.columns["label"] = label
+    for arrays in cutouts.load_cutouts(settings, source):
+        rows = arrays["image"][np.arange(len(arrays["label"]))][:, 0, 0, 0].astype(int)
+        np.testing.assert_array_equal(arrays["label"], label[rows])
+        assert set(arrays["label"]) == {0.0, 1.0}

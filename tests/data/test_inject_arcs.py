@@ -40,7 +40,8 @@ def test_pairs_of_the_same_galaxy(config, survey, tmp_path):
     pixels = source.read(range(len(source)))
     with h5py.File(tmp_path / "out.h5") as file:
         label, host, theta = (file[name][:] for name in ("label", "host", "theta_e"))
-    assert label.tolist() == [0, 1] * (NUM - 1) and host.tolist() == [0, 0, 1, 1, 3, 3, 4, 4]
+    assert source.table()["label"].tolist() == label.tolist() == [0, 1] * (NUM - 1)  # what the probe is trained on
+    assert host.tolist() == [0, 0, 1, 1, 3, 3, 4, 4]
     np.testing.assert_array_equal(pixels[::2], images[[0, 1, 3, 4]])
     assert (theta[1::2] > 0).all() and (theta[::2] == 0).all()
     assert ((pixels[1::2] - pixels[::2]).sum((1, 2, 3)) > 0).all()

@@ -1,0 +1,126 @@
+"""How good a trained lens finder is, on mocks or labelled cutouts it has not seen, reweighted to a survey's base rate.
+
+A test set in which one object in ten thousand is a lens would be all non-lenses. So lenses are over-represented in it,
+and each object stands for as many of a survey as there are: purity and precision follow from the rates of the two
+classes, and their errors from resampling each class.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ml_collections import config_dict
+
+from lensjax.core.errors import UserError
+from lensjax.core.files import write_text
+from lensjax.core.journal import Progress
+from lensjax.embed.encoder import make_encoder
+from lensjax.embed.mocks import MockSource
+from lensjax.evaluate import base_rate, lens_figures
+from lensjax.sims.galaxies import KINDS
+from lensjax.surveys.cutouts import open_cutouts
+from lensjax.tasks import metrics
+
+SEED = 2022  # of the mocks, added to the config's: none was trained on
+Scored = dict[str, np.ndarray]
+
+
+def evaluate_lenses(config: Any, workdir: str | os.PathLike) -> dict[str, Any]:
+    """Score the objects of config.evaluate with the weights of `workdir`, else the released ones; returns the summary.
+
+    Writes evaluation.json and evaluation.png, and prints a line. Raises UserError where there are no weights, or
+    the cutouts of config.evaluate.input have no labels of both classes.
+    """
+    encoder = make_encoder(config, workdir, output="logit")
+    scored = score_objects(encoder.config, encoder.embed)
+    summary = {"input": config.evaluate.input or "mocks", **summarise(scored, config.evaluate, config.seed)}
+    folder = pathlib.Path(workdir)
+    write_text(folder / "evaluation.json", json.dumps(summary, indent=1, allow_nan=False))
+    lens_figures.draw(folder / "evaluation.png", summary)
+    print(one_line(summary))
+    return summary
+
+
+def score_objects(config: Any, predict: Callable[[np.ndarray], Any]) -> Scored:
+    """logit, label (N,) and, of mocks, kind (N,), of the labelled objects with a finite image.
+
+    predict: image (n, H, H, B) -> logit (n,).
+    """
+    source, size, parts = open_source(config), config.embed.batch_size, []
+    progress = Progress(-(-len(source) // size), 0, "evaluate")
+    for start in range(0, len(source), size):
+        images = source.read(np.arange(start, min(start + size, len(source))))
+        good = np.isfinite(images).all(axis=(1, 2, 3))
+        batch = np.zeros((size, *images.shape[1:]), np.float32)
+        batch[: len(images)] = np.where(good[:, None, None, None], images, 0)
+        parts.append(np.where(good, np.asarray(predict(batch))[: len(images)], np.nan))
+        progress.advance()
+    progress.close()
+    table = source.table()
+    logit, label = np.concatenate(parts), np.asarray(table["label"])
+    keep = np.isfinite(logit) & np.isin(label, (0, 1))
+    scored = {"logit": logit[keep], "label": label[keep].astype(np.float32)}
+    return scored | ({"kind": np.asarray(table["kind"])[keep].astype(int)} if "kind" in table else {})
+
+
+def open_source(config: Any) -> Any:
+    """The cutouts of config.evaluate.input, or mocks that neither training nor embedding has drawn."""
+    if config.evaluate.input:
+        return open_cutouts(config.evaluate.input, config.augment.size)
+    mocks: Any = config_dict.ConfigDict(config.to_dict())
+    mocks.seed = config.seed + SEED
+    mocks.embed.update({name: config.evaluate[name] for name in ("num", "lens_fraction")})
+    return MockSource(mocks)
+
+
+def summarise(scored: Scored, settings: Any, seed: int) -> dict[str, Any]:
+    """What evaluation.json holds. settings: config.evaluate. UserError without two objects of either class."""
+    score, label = scored["logit"].astype(np.float64), scored["label"] > 0.5
+    lenses, others = int(label.sum()), int((~label).sum())
+    if min(lenses, others) < 2:
+        raise UserError(
+            f"there are {lenses} lenses and {others} others to evaluate with, by the column label, 1 a lens, 0 none: "
+            "give two of either at least."
+        )
+    probability = 1 / (1 + np.exp(-np.clip(score, -80, 80)))
+    plain = metrics.binary_metrics(probability, scored["label"], settings.threshold, 0.0)
+    summary = {
+        "lenses": lenses,
+        "others": others,
+        "plain": {k: v if np.isfinite(v) else None for k, v in plain.items()},
+    }
+    summary["at_fpr"] = {f"{fpr:g}": at_fpr(score, label, fpr) for fpr in settings.fpr}
+    summary["survey"] = base_rate.summarise(score, label, settings, seed)
+    if "kind" in scored:
+        cut = metrics.threshold_at_fpr(score, label, max(settings.fpr))
+        summary["taken_for_lenses"] = {
+            name: metrics.ratio((score[here] > cut).sum(), here.sum())
+            for number, name in enumerate(KINDS)
+            if (here := scored["kind"] == number).any()
+        }
+    return summary
+
+
+def at_fpr(score: np.ndarray, label: np.ndarray, fpr: float) -> dict[str, Any] | None:
+    """Share of the lenses found with its 68 % Jeffreys interval; None where the others are too few to tell the rate."""
+    if (~label).sum() * fpr < 1:
+        return None
+    found = int((score[label] > metrics.threshold_at_fpr(score, label, fpr)).sum())
+    lower, upper = metrics.binomial_interval(np.array(found), np.array(label.sum()))
+    return {"completeness": found / int(label.sum()), "lower": float(lower), "upper": float(upper)}
+
+
+def one_line(summary: dict[str, Any]) -> str:
+    """What the reader wants to know first."""
+    area = summary["survey"]["roc_auc"]
+    parts = [f"{summary['lenses']} lenses, {summary['others']} others: ROC AUC {area['value']:.4f}"]
+    for fpr, found in summary["at_fpr"].items():
+        if found:
+            parts.append(f"{found['completeness']:.1%} found at a false-positive rate of {float(fpr):g}")
+    for number, precision in summary["survey"]["precision"].items():
+        low, high = precision["lower"], precision["upper"]
+        parts.append(f"of the best {number} of a survey {precision['value']:.0%} ({low:.0%} to {high:.0%}) are lenses")
+    return ", ".join(parts)
