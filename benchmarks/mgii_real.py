@@ -77,7 +77,7 @@ def main() -> None:
     for one in told:
         if one["found"] and one["kind"] != "trap":
             known |= np.isclose(found["z_abs"], one["z_found"])
-    others = [{name: found[name][i].item() for name in OTHERS} for i in np.flatnonzero(~known)]
+    others = [{name: found[name].tolist()[i] for name in OTHERS} for i in np.flatnonzero(~known)]
     for one in others:
         print("to judge:", json.dumps(one))
     write_text(args.out / "real.json", json.dumps({"vetted": told, "others": others}, indent=1))
