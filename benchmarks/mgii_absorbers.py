@@ -62,7 +62,7 @@ def report(scored: dict[str, Any], purity: float) -> dict[str, Any]:
 
 
 def fit_found(config: Any, predict: Any, number: int, cut: float) -> dict[str, Any]:
-    """Fits of the absorbers that the network finds (logit > cut) in `number` mocks: pulls of W and z against the truth."""
+    """Fits of the absorbers that the network finds (logit > cut) in `number` mocks, with their truth."""
     simulate = jax.jit(jax.vmap(make_simulator(config)))
     loglam = grid.window(*config.data.window)
     parts = []

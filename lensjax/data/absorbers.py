@@ -41,7 +41,8 @@ def load_absorbers(config: Any) -> tuple[Arrays, Arrays]:
             "of one survey"
         )
     train, test = choose(sample["positive"], sample["early"], config.seed, settings.draw, settings.split)
-    return tuple(read_sample(paths, catalogue, loglam, sample, rows) for rows in (train, test))
+    first, second = (read_sample(paths, catalogue, loglam, sample, rows) for rows in (train, test))
+    return first, second
 
 
 def survey(paths: list[str], catalogue: Arrays, loglam: np.ndarray) -> Arrays:

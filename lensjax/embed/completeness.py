@@ -133,7 +133,8 @@ def write(path: pathlib.Path, maps: dict[str, dict[str, np.ndarray]], about: dic
 
     units: list[Any] = [fits.PrimaryHDU()]
     for name, axis in MAPS.items():
-        cells, table = maps[name], Table(meta=about)
+        cells = maps[name]
+        table: Any = Table(meta=about)
         ends = {"theta_e": cells["rows"][:, None], axis: cells["columns"][None, :]}
         for column, edges in ends.items():
             along = 0 if column == "theta_e" else 1

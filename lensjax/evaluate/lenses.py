@@ -34,7 +34,7 @@ def evaluate_lenses(config: Any, workdir: str | os.PathLike) -> dict[str, Any]:
     Writes evaluation.json and evaluation.png, and prints a line. Raises UserError where there are no weights, or
     the cutouts of config.evaluate.input have no labels of both classes.
     """
-    encoder = make_encoder(config, workdir, output="logit")
+    encoder = make_encoder(config, pathlib.Path(workdir), output="logit")
     scored = score_objects(encoder.config, encoder.embed)
     summary = {"input": config.evaluate.input or "mocks", **summarise(scored, config.evaluate, config.seed)}
     folder = pathlib.Path(workdir)

@@ -144,7 +144,10 @@ def flags(columns: Columns, settings: Any = None) -> dict[str, np.ndarray]:
         columns: of `measure_all`. settings: attributes of `Settings`, whose defaults it has where None.
     """
     s, c = Settings() if settings is None else settings, columns
-    low, high = (c["ratio"] + sign * s.ratio_sigma * c["ratio_err"] for sign in (1, -1))
+    below, above = (
+        (c["ew_2796"] - bound * c["ew_2803"]) / np.hypot(c["ew_2796_err"], bound * c["ew_2803_err"])
+        for bound in (s.least_ratio, s.most_ratio)
+    )
     confirmed = np.maximum(c["feii_snr"], c["mgi_snr"]) > s.support_snr
     worst, best = (choose(c["good_2796"], c["good_2803"]) for choose in (np.minimum, np.maximum))
     red = c["wave"] > s.sky_wave
@@ -155,7 +158,7 @@ def flags(columns: Columns, settings: Any = None) -> dict[str, np.ndarray]:
         "coverage": np.where(confirmed, best, worst) < s.good,
         "fit": c["status"] != 0,
         "weak": (c["snr"] < s.doublet_snr) | (c["snr_2796"] < s.line_snr[0]) | (c["snr_2803"] < s.line_snr[1]),
-        "ratio": (low < s.least_ratio) | ~(high < s.most_ratio),
+        "ratio": (below < -s.ratio_sigma) | (above > s.ratio_sigma),
         "behind": c["dv"] < s.behind,
         "trough": c["trough"] > s.trough,
         "sky": (red & (c["sky_noise"] > s.sky_noise)) | (c["sky_distance"] < s.sky_pixels),

@@ -91,8 +91,8 @@ class ResNet1D(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, snr: jax.Array, mask: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """x (N, P, C) channels, or (N, ceil(P / fold), C'), `fold` pixels side by side already; snr (N, P) matched-filter
-        S/N, mask (N, P) true where the pixel is good.
+        """x (N, P, C) channels, or (N, ceil(P / fold), C'), `fold` pixels side by side; snr (N, P) matched-filter S/N,
+        mask (N, P) true where the pixel is good.
 
         Returns logit (N,); if `locate`, pixel_logit (N, P); if `kinds`, kind_logit (N,).
         """

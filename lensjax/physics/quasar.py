@@ -24,7 +24,7 @@ def scaling_range(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     low, high = (jnp.float32(end) * (1 + z) for end in SCALING[-1][1])
     for limit, ends in reversed(SCALING[:-1]):
         low, high = (jnp.where(z <= limit, end * (1 + z), other) for end, other in zip(ends, (low, high), strict=True))
-    return tuple(jnp.where(z <= NEAR, end, other) for end, other in zip(OBSERVED, (low, high), strict=True))
+    return jnp.where(z <= NEAR, OBSERVED[0], low), jnp.where(z <= NEAR, OBSERVED[1], high)
 
 
 def rescale(flux: jax.Array, ivar: jax.Array, wave: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -102,7 +102,7 @@ def near_sky(loglam: np.ndarray) -> np.ndarray:
     """1 within 3 pixels of an airglow or city-light line, else 0; (P,) float32."""
     listed = np.array([*lines.SKY_LINES, *lines.AIRGLOW, *lines.NIGHT_SKY])
     places = grid.pixel(listed, loglam)
-    return (np.abs(np.arange(len(loglam))[:, None] - places) <= 3).any(1).astype(np.float32)
+    return np.any(np.abs(np.arange(len(loglam))[:, None] - places) <= 3, axis=1).astype(np.float32)
 
 
 def _features(example: Example, constants: Example, loglam: np.ndarray, names, sky: np.ndarray, fold: int) -> Example:

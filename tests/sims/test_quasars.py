@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lensjax.core.errors import UserError
 from lensjax.physics import grid
-from lensjax.sims import quasars
+from lensjax.sims import continua, quasars
 
 LOGLAM = grid.window(3799.0, 9200.0)
 
@@ -62,3 +63,30 @@ def test_a_library_is_built_from_spectra_with_gaps(monkeypatch):
     scale = (good * fitted * flux).sum(1) / (good * fitted**2).sum(1)
     error = np.abs(scale[:, None] * fitted / flux - 1)[good]
     assert np.median(error) < 0.01 and (error > 0.05).mean() < 0.01
+
+
+def test_principal_vectors_span_the_scatter(shipped):
+    vectors = quasars.principal(shipped, 6, (1400.0, 6000.0))
+    wave = grid.wave(shipped.loglam0 + grid.STEP * np.arange(vectors.shape[1]))
+    inside = (wave >= 1400) & (wave <= 6000)
+    assert vectors.shape[0] == 6 and vectors[0, inside].mean() == pytest.approx(1, rel=1e-3)
+    size = np.abs(vectors[1:, inside]).mean(1)
+    assert (size < 1).all() and size[0] > size[-1]
+
+
+def test_a_saved_library_is_read_back(shipped, tmp_path):
+    continua.save_library(tmp_path / "mine.npz", shipped)
+    again = quasars.read_library(str(tmp_path / "mine.npz"))
+    np.testing.assert_array_equal(again.vectors, shipped.vectors)
+    with pytest.raises(UserError, match="no file"):
+        quasars.read_library(str(tmp_path / "other.npz"))
+
+
+def test_eigenspectra_of_the_pipeline(real_data):
+    found = sorted((real_data / "templates").glob("spEigenQSO-*.fits"))
+    if not found:
+        pytest.skip("no spEigenQSO file in the folder of real data")
+    for path in found:
+        library = quasars.read_library(str(path))
+        flux = quasars.draw_continuum(jax.random.key(0), quasars.make_quasars(library), jnp.float32(1.5), LOGLAM)
+        assert np.isfinite(flux).all() and (np.asarray(flux) > 0).all() and len(library.vectors) in (4, 10)

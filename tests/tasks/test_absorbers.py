@@ -38,7 +38,7 @@ def test_peaks_are_apart_best_first_and_carry_their_own_evidence():
 
 
 def test_one_absorber_does_not_hide_another_from_the_loss(config):
-    """The strong one's pixels are left out of the weak one's softmax: its slope there is that of the strong one alone."""
+    """The strong one's pixels are left out of the weak one's softmax: its slope is that of the strong one alone."""
     objective = absorbers.make_objective(config)
     pixels = len(grid.window(*config.data.window))
     both = batch_of(config, [[redshift(config, 300), redshift(config, 700), 0.0]])
