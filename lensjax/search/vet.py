@@ -75,21 +75,19 @@ def collect(path: pathlib.Path, threshold: float) -> tuple[Columns, dict[str, in
 
 
 def spread(rows: Columns, threshold: float) -> Columns:
-    """Objects -> hits: one row for each line above the threshold, best first; the best alone where no list is kept.
+    """Objects that are hits -> lines: one row for the best, and for each other line of its list above the threshold.
 
-    rows: (N,) columns; waves and line_scores hold a list each. Returns the other columns, (M,).
+    rows: (N,) columns; waves and line_scores hold a list each, best first, or an empty one. Returns the others, (M,).
     """
-    alone = [[wave] for wave in rows["wave"]], [[score] for score in rows["score"]]
-    lists = [
-        [own if len(own) else best for own, best in zip(rows[name], other, strict=True)]
-        for name, other in zip(("waves", "line_scores"), alone, strict=True)
-    ]
-    above = [np.asarray(scores) > threshold for scores in lists[1]]
-    number = [int(each.sum()) for each in above]
+    told = {"wave": rows["waves"], "score": rows["line_scores"]}
+    above = [np.asarray(scores) > threshold for scores in told["score"]]
+    extra = [np.flatnonzero(chosen[1:]) + 1 for chosen in above]
+    number = [1 + len(more) for more in extra]
     hits = {name: np.repeat(x, number) for name, x in rows.items() if name not in ("waves", "line_scores")}
-    for name, values in zip(("wave", "score"), lists, strict=True):
-        chosen = [np.asarray(x, np.float32)[k] for x, k in zip(values, above, strict=True)]
-        hits[name] = np.concatenate([np.zeros(0, np.float32), *chosen])
+    first = np.cumsum([0, *number[:-1]])[: len(number)]
+    for name, lists in told.items():
+        for start, values, more in zip(first, lists, extra, strict=True):
+            hits[name][start + 1 : start + 1 + len(more)] = np.asarray(values)[more]
     return hits
 
 
