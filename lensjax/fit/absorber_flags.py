@@ -16,7 +16,7 @@ CIV_SPEED = -10_000.0  # km/s behind the quasar, beyond which nothing can be C I
 WIDE = 150  # pixels each way in which a trough is looked for
 SMOOTH = 5  # pixels of the running mean that it is looked for in
 TROUGH_LEVEL = 0.9  # of the continuum: below it is absorption (Weymann et al. 1991, ApJ 373, 23)
-BRIGHT = 75  # percentile that stands for the continuum where none is given
+BRIGHT = 60  # percentile of the running mean that stands for the continuum where none is given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,21 +109,19 @@ def speed(z: np.ndarray, z_qso: np.ndarray) -> np.ndarray:
 def trough(flux: np.ndarray, ivar: np.ndarray, places: np.ndarray, continuum: np.ndarray | None = None) -> np.ndarray:
     """Length (N,), km/s, of the stretch around the lines at `places` (2, N) in which the smoothed flux is below 0.9.
 
-    In units of the continuum, else of the 75th percentile of the 300 pixels around. Bad pixels belong to the stretch.
+    In units of the continuum, else of the 60th percentile of the smoothed 300 pixels around. Bad pixels belong to the
+    stretch.
     """
     middle = np.rint(places.mean(0))
     y, weight = cut(flux, middle, WIDE), cut(ivar, middle, WIDE)
     y = np.where(weight > 0, y, np.nan)
+    smooth = _running_mean(y)
     if continuum is None:
-        empty = np.isnan(y).all(0)
-        under = np.broadcast_to(np.nanpercentile(np.where(empty, 1.0, y), BRIGHT, axis=0), y.shape)
+        empty = np.isnan(smooth).all(0)
+        under = np.nanpercentile(np.where(empty, 1.0, smooth), BRIGHT, axis=0)[None]  # a single pixel's would be noise
     else:
         under = cut(continuum, middle, WIDE)
-    value = np.where((weight > 0) & (under > 0), y / np.where(under > 0, under, 1.0), np.nan)
-    padded = np.pad(value, ((SMOOTH // 2, SMOOTH // 2), (0, 0)), constant_values=np.nan)
-    stack = np.stack([padded[i : i + len(value)] for i in range(SMOOTH)])
-    count = np.isfinite(stack).sum(0)
-    clear = np.where(count > 0, np.nansum(stack, axis=0) / np.maximum(count, 1) >= TROUGH_LEVEL, False)
+    clear = np.nan_to_num(smooth / np.where(under > 0, under, np.inf)) >= TROUGH_LEVEL
     x = np.arange(-WIDE, WIDE + 1)[:, None]
     left, right = np.rint(places - middle)
     start = np.where(clear & (x <= left), x, -WIDE - 1).max(0)
@@ -131,11 +129,19 @@ def trough(flux: np.ndarray, ivar: np.ndarray, places: np.ndarray, continuum: np
     return (end - start - 1) * grid.PIXEL_KMS
 
 
+def _running_mean(y: np.ndarray) -> np.ndarray:
+    """Mean of the SMOOTH pixels around each of y (P, N) that are not NaN; NaN where there are none."""
+    padded = np.pad(y, ((SMOOTH // 2, SMOOTH // 2), (0, 0)), constant_values=np.nan)
+    stack = np.stack([padded[i : i + len(y)] for i in range(SMOOTH)])
+    count = np.isfinite(stack).sum(0)
+    return np.where(count > 0, np.nansum(stack, axis=0) / np.maximum(count, 1), np.nan)
+
+
 def flags(columns: Columns, settings: Any = None) -> dict[str, np.ndarray]:
     """What speaks against each absorber, bool (N,), by name; and one thing that does not: `associated`.
 
-    coverage: a line is not seen, or, where Fe II or Mg I confirms the absorber, neither is. fit: status 2 or 3, or the
-    width at its bound. weak: S/N too low. ratio: W of the two lines not between saturated and thin. behind: behind the
+    coverage: a line is not seen, or, where Fe II or Mg I confirms the absorber, neither is. fit: status 2 or
+    3. weak: S/N too low. ratio: W of the two lines not between saturated and thin. behind: behind the
     quasar. trough: part of broad absorption. sky: on night-sky lines. feii: Fe II of a stronger absorber; civ: C IV, as
     far as its quasar allows that. The last two need that neither Fe II nor Mg I confirms the absorber. associated:
     within 5000 km/s of the quasar.
@@ -156,7 +162,7 @@ def flags(columns: Columns, settings: Any = None) -> dict[str, np.ndarray]:
     rival &= c["rival_ew"] + c["rival_ew_err"] > s.rival_strength * strongest
     return {
         "coverage": np.where(confirmed, best, worst) < s.good,
-        "fit": c["status"] != 0,
+        "fit": c["status"] > 1,
         "weak": (c["snr"] < s.doublet_snr) | (c["snr_2796"] < s.line_snr[0]) | (c["snr_2803"] < s.line_snr[1]),
         "ratio": (below < -s.ratio_sigma) | (above > s.ratio_sigma),
         "behind": c["dv"] < s.behind,

@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 import pytest
-
 import tensorflow_datasets as tfds
+
 from datasets import lya_spectra, mgii_spectra, spectra
 from tests.datasets import sets
 

@@ -48,7 +48,15 @@ def columns_of(**changes):
     usual = {"good_2796": 1.0, "good_2803": 1.0, "fit_status": 0, "fit_snr": 20.0, "snr_2796": 15.0, "snr_2803": 12.0}
     usual |= {"ratio": 1.4, "ratio_err": 0.2, "dv": 30_000.0, "trough": 800.0, "sky_noise": 1.0, "sky_distance": 90.0}
     usual |= {"wave": 6000.0, "feii_snr": 9.0, "mgi_snr": 3.0, "rival_snr": 0.0, "rival_ew": 0.0, "rival_ew_err": 0.1}
-    usual |= {"rival_feii_snr": 0.0, "ew_2796": 1.2, "ew_2803": 0.9, "civ_dv": -90_000.0, "civ_delta_chi2": 90.0}
+    usual |= {
+        "rival_feii_snr": 0.0,
+        "ew_2796": 1.2,
+        "ew_2803": 0.9,
+        "ew_2796_err": 0.1,
+        "ew_2803_err": 0.1,
+        "civ_dv": -90_000.0,
+        "civ_delta_chi2": 90.0,
+    }
     usual |= {"posterior": 0.99, "readable": True}
     return {name: np.array([changes.get(name, value)]) for name, value in usual.items()}
 
@@ -59,7 +67,7 @@ def columns_of(**changes):
         "coverage": {"good_2803": 0.2, "feii_snr": 0.0, "mgi_snr": 0.0},
         "fit": {"fit_status": 2},
         "weak": {"snr_2803": 1.0},
-        "ratio": {"ratio": 9.0},
+        "ratio": {"ew_2796": 4.0, "ew_2803": 0.2},
         "behind": {"dv": -4000.0},
         "trough": {"trough": 6000.0},
         "sky": {"wave": 8000.0, "sky_noise": 4.0},
