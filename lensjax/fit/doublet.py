@@ -2,8 +2,8 @@
 
 Gas whose optical depth is a Gaussian of standard deviation b takes the light 1 - exp(-tau) away: W is the equivalent
 width of that, and its shape goes from a Gaussian to a box as q = W / b grows (the curve of growth). What is fitted is
-its Gram-Charlier series to fourth order after the line-spread function: variances and fourth cumulants add under
-convolution, the integral is W whatever the shape, and no line is narrower than a box that is W wide and black.
+a box convolved with a Gaussian, of the variance and the fourth cumulant that the line has after the line-spread
+function: both add under convolution, the integral is W whatever the shape, and no line is narrower than a black box.
 
 The abscissa is in units of which SEPARATION lie between the lines: pixels for Mg II; a stretched one fits other
 doublets with the same compiled program. Parameters: (W of the blue line, W of the red line, place of the doublet's
@@ -41,7 +41,7 @@ KURTOSIS = (8.84715, -3.08331, 72.1114, -2.42641, -2.56901)
 
 
 def shape(ew, square):
-    """Variance, and fourth cumulant over 24 variance^2, of a line as observed (numpy or JAX).
+    """Variance of a line as observed, and half the width of the box that it is made of (numpy or JAX).
 
     Args:
         ew: W, pixels. square: width squared, pixels^2.
@@ -52,21 +52,32 @@ def shape(ew, square):
     a, b, c, d, e = VARIANCE
     growth = (1 + q * (a + q * (b + q * (c + q * d)))) / (1 + q * (e + 12 * d * q))
     a, b, c, d, e = KURTOSIS
-    kurtosis = -1.2 * q * (a + q * (b + q)) / (c + q * (d + q * (e + q)))
-    variance = square + (growth - 1) * own
-    return variance, kurtosis * (growth * own / variance) ** 2 / 24
+    boxiness = q * (a + q * (b + q)) / (c + q * (d + q * (e + q)))  # kurtosis over that of a box
+    # Fourth cumulants: -2/15 h^4 of a box, -6/5 boxiness (growth b^2)^2 of the line.
+    return square + (growth - 1) * own, (3 * growth * own) ** 0.5 * boxiness**0.25
 
 
 def _line(ew: jax.Array, log_width: jax.Array) -> tuple[tuple, tuple, tuple]:
-    """(log standard deviation, kurtosis / 24) of a line, and their derivatives by its two arguments."""
+    """(standard deviation of the Gaussian, half width of the box), and their derivatives by the two arguments."""
 
     def scalars(ew, log_width):
-        variance, k = shape(ew, jnp.exp(2 * log_width))
-        return 0.5 * jnp.log(variance), k
+        variance, box = shape(ew, jnp.exp(2 * log_width))
+        return jnp.sqrt(variance - box * box / 3), box
 
     one, none = jnp.ones_like(ew), jnp.zeros_like(ew)
     values, by_ew = jax.jvp(scalars, (ew, log_width), (one, none))
     return values, by_ew, jax.jvp(scalars, (ew, log_width), (none, one))[1]
+
+
+def _profile(x: jax.Array, sigma: jax.Array, box: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Box convolved with Gaussian, of unit integral, at x from its middle; its derivatives by x, sigma and box."""
+    inverse, per_box = 1 / sigma, 0.5 / box
+    right, left = (x + box) * inverse, (x - box) * inverse
+    norm = np.sqrt(0.5 / np.pi) * inverse
+    ends = jnp.exp(-0.5 * right * right) * norm, jnp.exp(-0.5 * left * left) * norm
+    profile = 0.5 * per_box * (jax.lax.erf(right * np.sqrt(0.5)) - jax.lax.erf(left * np.sqrt(0.5)))
+    by_sigma = (left * ends[1] - right * ends[0]) * per_box
+    return profile, (ends[0] - ends[1]) * per_box, by_sigma, (ends[0] + ends[1] - 2 * profile) * per_box
 
 
 @functools.cache
@@ -81,23 +92,20 @@ def make_model(half: int) -> Model:
             u = x * (1 / half)
             legendre = (jnp.ones_like(x), u, u * u - 1 / 3)
             continuum = sum((c * p for c, p in zip(level[1:], legendre[1:], strict=True)), level[0])
-            lost, by_mean, by_width, by_ews = jnp.zeros_like(x), jnp.zeros_like(x), jnp.zeros_like(x), []
-            for ew, place, ((log_sigma, k), of_ew, of_width) in zip(ews, PLACES, both, strict=True):
-                inverse = jnp.exp(-log_sigma)
-                z = (x - mean - place) * inverse
-                bell = jnp.exp(-0.5 * z * z) * inverse * np.sqrt(0.5 / np.pi)
-                z2 = z * z
-                fourth = 3 + z2 * (z2 - 6)  # the Hermite polynomial
-                series = 1 + k * fourth
-                profile = bell * series
-                by_sigma = bell * (series * (z2 - 1) - k * z2 * (4 * z2 - 12))
-                by_k = bell * fourth
-                lost = lost + ew * profile
-                by_ews.append(-continuum * (profile + ew * (by_sigma * of_ew[0] + by_k * of_ew[1])))
-                by_mean = by_mean + ew * bell * inverse * z * (series - k * (4 * z2 - 12))
-                by_width = by_width + ew * (by_sigma * of_width[0] + by_k * of_width[1])
-            slopes = (*by_ews, -continuum * by_mean, -continuum * by_width, *(p * (1 - lost) for p in legendre))
-            return continuum * (1 - lost), slopes
+            parts = []
+            for ew, place, (values, of_ew, of_width) in zip(ews, PLACES, both, strict=True):
+                profile, by_x, by_sigma, by_box = _profile(x - mean - place, *values)
+                by_ew = profile + ew * (by_sigma * of_ew[0] + by_box * of_ew[1])
+                parts.append((ew * profile, by_ew, -ew * by_x, ew * (by_sigma * of_width[0] + by_box * of_width[1])))
+            # Where the lines overlap, the light that one has left is what the other takes from.
+            left = tuple(1 - lost for lost, *_ in parts)
+            blue, red = (
+                tuple(-continuum * other * slope for slope in slopes)
+                for (_, *slopes), other in zip(parts, reversed(left), strict=True)
+            )
+            through = left[0] * left[1]
+            slopes = (blue[0], red[0], blue[1] + red[1], blue[2] + red[2], *(p * through for p in legendre))
+            return continuum * through, slopes
 
         return at
 

@@ -13,7 +13,7 @@ from lensjax.physics import grid, lines
 from tests.fit import absorbed
 
 LOGLAM = grid.window(5540, 5780)
-BATCH, ROUNDS = 128, 6
+BATCH, ROUNDS = 128, 16
 
 
 def fit(mock, **changes):
@@ -42,8 +42,8 @@ def test_model_is_the_exact_profile():
         params = np.array([*ews, position - place, 0.5 * np.log(square), 5.0, 0.0, 0.0])[:, None]
         model = doublet.values(np.repeat(params, 2, axis=1), half)[0][:, 0]
         exact = found["flux"][0, place - half : place + half + 1]
-        np.testing.assert_allclose(model / 5, exact / 5, atol=0.03 if ew < 4 else 0.06)
-        np.testing.assert_allclose((1 - model / 5).sum(), sum(ews), rtol=2e-3)
+        np.testing.assert_allclose(model / 5, exact / 5, atol=0.015)
+        np.testing.assert_allclose((1 - model / 5).sum(), (1 - exact / 5).sum(), rtol=3e-3)
 
 
 def test_derivatives_are_those_of_the_model():
@@ -93,7 +93,7 @@ def test_saturated_lines_are_unbiased():
     mock = absorbed.spectra(LOGLAM, np.full(num, 1.02), ew, depth, np.full(num, 300.0), slope=0.2)
     table = fit({**mock, "guess": np.full(num, 1.0202)})
     np.testing.assert_allclose(table["ew_2796"] / mock["ew_2796"], 1, atol=0.02)
-    np.testing.assert_allclose(table["ew_2803"] / mock["ew_2803"], 1, atol=0.02)
+    np.testing.assert_allclose(table["ew_2803"] / mock["ew_2803"], 1, atol=0.03)
     assert abs(np.mean(table["ew_2796"] / mock["ew_2796"]) - 1) < 0.005
     assert ((table["ratio"] > 0.95) & (table["ratio"] < 1.6)).all()
 
@@ -140,23 +140,19 @@ def test_lmfit_with_plain_gaussians_agrees_on_thin_lines():
     x = np.arange(len(LOGLAM), dtype=float)
     places = [grid.pixel(wave * 2.02, LOGLAM) for wave in lines.MGII]
 
-    def model(x, a, b, shift, sigma, level, slope):
+    def model(x, a, b, shift, sigma, level, slope, curve):
         bells = [np.exp(-0.5 * ((x - p - shift) / sigma) ** 2) / sigma / np.sqrt(2 * np.pi) for p in places]
-        return (level + slope * (x - x.mean()) / len(x)) * (1 - a * bells[0] - b * bells[1])
+        u = (x - x.mean()) / len(x)
+        return (level + slope * u + curve * u**2) * (1 - a * bells[0] - b * bells[1])
 
     near = np.abs(x - np.mean(places)) < doublet.HALF_WIDTH
     for i in range(num):
-        result = lmfit.Model(model).fit(
-            np.float64(mock["flux"][i, near]),
-            x=x[near],
-            weights=np.sqrt(np.float64(mock["ivar"][i, near])),
-            a=1.0,
-            b=0.7,
-            shift=0.0,
-            sigma=2.0,
-            level=5.0,
-            slope=0.0,
+        peer = lmfit.Model(model)
+        start = peer.make_params(
+            a=1.0, b=0.7, shift=0.0, sigma=dict(value=2.0, min=0.5), level=5.0, slope=0.0, curve=0.0
         )
+        weights = np.sqrt(np.float64(mock["ivar"][i, near]))
+        result = peer.fit(np.float64(mock["flux"][i, near]), start, x=x[near], weights=weights)
         a = result.params["a"]
         assert table["ew_2796"][i] == pytest.approx(a.value * mgii.ANGSTROM[0], abs=0.5 * table["ew_2796_err"][i])
         assert table["ew_2796_err"][i] == pytest.approx(a.stderr * mgii.ANGSTROM[0], rel=0.3)
