@@ -69,7 +69,7 @@ def main() -> None:
     search(config, args.out, restore.make_scorer(config, args.workdir))
     table = pq.read_table(args.out / "candidates.parquet")
     found = {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
-    rows = list(csv.DictReader((args.data / "mgii_vetted.csv").open()))
+    rows = list(csv.DictReader((args.data / "mgii_vetted.csv").read_text().splitlines()))
     told = [compare(row, found) for row in rows]
     for one in told:
         print("holds" if one["holds"] else "FAILS", json.dumps(one))

@@ -15,7 +15,7 @@ from lensjax.search.score import search
 
 @pytest.fixture(scope="module")
 def vetted(real_data) -> list[dict[str, str]]:
-    return list(csv.DictReader((real_data / "boss_quasars" / "mgii_vetted.csv").open()))
+    return list(csv.DictReader((real_data / "boss_quasars" / "mgii_vetted.csv").read_text().splitlines()))
 
 
 @pytest.fixture(scope="module")
