@@ -10,7 +10,7 @@ import tempfile
 import common
 
 PIXELS, BATCH = 3841, 256
-CHUNKS = (16, 32, 64)  # spectra of one pass; the best of them is ours, as the best of the twin's is the twin's
+CHUNKS = (8, 16, 32, 64)  # spectra of one pass; the best of them is ours, as the best of the twin's is the twin's
 NETWORKS = ("cnn1d", "vgg1d", "inception1d", "resnet34_1d")
 
 

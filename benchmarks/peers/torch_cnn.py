@@ -13,6 +13,7 @@ from torch import nn
 from torch_resnet import fill, inference
 
 POOLED = (True, True, False, False, True)  # models/cnn1d.py
+CHUNKS = (4, 8, 16, 32, 128)  # spectra of one pass; the best of them is the peer
 
 
 class CNN(nn.Module):
@@ -49,7 +50,7 @@ def main() -> None:
     torch.manual_seed(0)
     arrays = dict(np.load(folder / "arrays.npz"))
     x = torch.from_numpy(arrays["x"]).transpose(1, 2).contiguous()
-    common.serve(inference(CNN(dict(np.load(folder / "weights.npz"))), [x], arrays["logit"], "network"))
+    common.serve(inference(CNN(dict(np.load(folder / "weights.npz"))), [x], arrays["logit"], "network", CHUNKS))
 
 
 if __name__ == "__main__":

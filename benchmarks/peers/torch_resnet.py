@@ -116,7 +116,9 @@ class Scoring(nn.Module):
         return self.network(*self.features(flux, ivar, z))
 
 
-def inference(model: nn.Module, inputs: list[torch.Tensor], expected: np.ndarray, name: str) -> dict:
+def inference(
+    model: nn.Module, inputs: list[torch.Tensor], expected: np.ndarray, name: str, chunks: tuple[int, ...] = CHUNKS
+) -> dict:
     """torch.jit.freeze and optimize_for_inference, one trace for each number of spectra in a pass.
 
     Its logits must be the `expected` ones (N,), but for one spectrum in fifty: where a mask ends between two pixels,
@@ -124,7 +126,7 @@ def inference(model: nn.Module, inputs: list[torch.Tensor], expected: np.ndarray
     """
     model.eval()
     measures = {}
-    for chunk in CHUNKS:
+    for chunk in chunks:
         pieces = list(zip(*(x.split(chunk) for x in inputs), strict=True))
         with torch.inference_mode():
             traced = torch.jit.freeze(torch.jit.trace(model, pieces[0], check_trace=False))
