@@ -31,6 +31,11 @@ from lensjax.tasks import metrics
 
 FPRS = (0.01, 0.003)
 CUTS = {"network": 0.0, "practical": 0.0, "traditional": 0.0, "oracle": 0.0}
+LABELS = {
+    "network": "network",
+    "practical": "doublet filter, the network's continuum",
+    "traditional": "doublet filter, running median",
+}
 BATCH, FITTED = 256, 20_000
 
 
@@ -112,7 +117,9 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
                 columns = dict(zip(("completeness", "lower", "upper"), rates, strict=True))
                 width = 0.01 * (cells["edges"][-1] - cells["edges"][0])
                 curve = {"edges": cells["edges"], **columns}
-                figures.plot_by_snr(axis, curve, width * (offset - 1), figures.STYLES[scorer])
+                figures.plot_by_snr(
+                    axis, curve, width * (offset - 1), {**figures.STYLES[scorer], "label": LABELS[scorer]}
+                )
             axis.set(xlabel=label, title=f"{name}: absorbers at a purity of 99.1 %", ylim=(-0.02, 1.03))
             axis.grid(alpha=0.3)
         row[0].set_ylabel("completeness")

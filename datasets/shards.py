@@ -1,7 +1,10 @@
 """Simulated examples as the shards of a TFDS builder: made block by block, the next one while this one is written."""
 
 import functools
+import hashlib
+import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -33,3 +36,11 @@ def examples(simulate: Simulate, split: int, start: int, stop: int, block: int) 
             ahead = simulate(split, first // block + 1)
         for i in range(min(block, stop - first)):
             yield first + i, {name: values[i] for name, values in arrays.items()}
+
+
+def named(kind: str, settings: dict[str, Any]) -> dict[str, str]:
+    """name and description of a set: its kind, size, and a digest of all settings, so that no two share a folder."""
+    text = json.dumps(settings, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    number = settings["num_train"] + settings["num_test"]
+    return {"name": f"{kind}_{number}_{digest}", "description": f"Simulated with {text}"}

@@ -6,16 +6,14 @@ The simulators are imported only while a set is being built. A set on disk is re
 
 import dataclasses
 import functools
-import hashlib
 import importlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from datasets.shards import shards
+from datasets.shards import named, shards
 
 BLOCK = 1024  # spectra of one simulator call; part of the random numbers, so part of the version
 SHARD_BLOCKS = 8  # blocks of one file
@@ -98,11 +96,7 @@ class SpectraConfig(tfds.core.BuilderConfig):
             "window": tuple(config.data.window),
             "seed": int(config.seed),
         }
-        text = json.dumps(settings, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        number = settings["num_train"] + settings["num_test"]
-        name = f"{config.sim[cls.LAW]}_{number}_{digest}"
-        return cls(name=name, description=f"Simulated with {text}", **settings)
+        return cls(**named(config.sim[cls.LAW], settings), **settings)
 
 
 class SpectraBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):

@@ -6,15 +6,13 @@ The simulator is imported only while a set is being built. A set on disk is read
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from datasets.shards import shards
+from datasets.shards import named, shards
 
 BLOCK = 256  # cutouts of one simulator call; part of the random numbers, so part of the version
 SHARD_BLOCKS = 8  # blocks of one file
@@ -68,11 +66,7 @@ def builder_config(config) -> CutoutConfig:
         "sim": config.sim.to_dict(),
         "seed": int(config.seed),
     }
-    text = json.dumps(settings, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    number = settings["num_train"] + settings["num_test"]
-    name = f"{settings['size']}px_{number}_{digest}"
-    return CutoutConfig(name=name, description=f"Simulated with {text}", **settings)
+    return CutoutConfig(**named(f"{settings['size']}px", settings), **settings)
 
 
 class Builder(tfds.core.ShardBasedBuilder):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lensjax.fit.absorber_flags import flags
-from lensjax.search import select
+from lensjax.search import grading, select
 from lensjax.search.select import Cut
 from lensjax.search.spectra import Columns
 
@@ -32,15 +32,10 @@ def _takes(columns: Columns, settings: Any, name: str) -> np.ndarray:
     return known_flags(columns, settings)[name]
 
 
-def unsure(columns: Columns, settings: Any) -> np.ndarray:
-    """No absorber, more likely than one, where they are as rare as in the survey (see `calibration.posterior`)."""
-    return columns["posterior"] < settings.min_posterior
-
-
 CUTS = {
     "unreadable": select.CUTS["unreadable"],
     **{name: Cut(functools.partial(_takes, name=name), reason) for name, reason in REASONS.items()},
-    "unsure": Cut(unsure, "noise, more likely than an absorber"),
+    "unsure": Cut(select.unsure, "noise, more likely than an absorber"),
 }
 
 
@@ -48,14 +43,13 @@ def doubts(columns: Columns, settings: Any) -> tuple[np.ndarray, np.ndarray]:
     """doubts (N,), their names with commas; grade (N,): A without a doubt, B with one, C with more."""
     doubt = settings.doubt
     metal = np.maximum(columns["feii_snr"], columns["mgi_snr"])
+    known = known_flags(columns, settings)
     grounds = {
         "faint": ~(columns["fit_snr"] > doubt.snr),
         "alone": ~(metal > doubt.metal_snr),
-        "ratio": known_flags(columns, settings)["ratio"],
+        "ratio": known["ratio"],
         "sky": ~(columns["sky_distance"] > doubt.sky_pixels),
-        "associated": known_flags(columns, settings)["associated"],
+        "associated": known["associated"],
         "fit": ~(columns["fit_status"] == 0),
     }
-    number = np.sum(list(grounds.values()), axis=0)
-    named = [",".join(name for name, found in grounds.items() if found[i]) for i in range(len(number))]
-    return np.array(named, np.str_), np.array(["A", "B", "C"])[np.minimum(number, 2)]
+    return grading.add_up(grounds)

@@ -11,7 +11,11 @@ from lensjax.search.spectra import Columns
 
 def grade(columns: Columns, settings: Any) -> tuple[np.ndarray, np.ndarray]:
     """doubts (N,), their names with commas; grade (N,): A without a doubt, B with one, C with more."""
-    grounds = _doubts(columns, settings)
+    return add_up(_doubts(columns, settings))
+
+
+def add_up(grounds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """doubts and grade (N,) of named grounds, bool (N,) each: see `grade`."""
     number = np.sum(list(grounds.values()), axis=0)
     named = [",".join(name for name, found in grounds.items() if found[i]) for i in range(len(number))]
     return np.array(named, np.str_), np.array(["A", "B", "C"])[np.minimum(number, 2)]
