@@ -10,7 +10,7 @@ def simulation() -> config_dict.ConfigDict:
     sim.redshift = (0.36, 4.0)  # of the quasars, uniform
     sim.brightness = (2.5, 0.9)  # flux at 4900 A, 1e-17 erg/s/cm2/A: median, scatter of its logarithm
     sim.absorber_fraction = 0.5  # of the spectra have at least one Mg II absorber
-    sim.absorber_law = "snr"  # "snr" (uniform doublet S/N), "observed" (W2796), "paper" (observed, W > 0.3 and 3 sigma)
+    sim.absorber_law = "snr"  # "snr" (uniform doublet S/N), "observed", "paper", "paper2796": sims/mgii.py
     sim.snr_range = (3.0, 20.0)
     sim.max_absorbers = 3
     sim.more_absorbers = 0.3  # chance of a second, and of a third after it

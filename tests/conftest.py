@@ -1,9 +1,14 @@
-"""Four fake devices, strict rank promotion, and the folder of real data where there is one."""
+"""Four fake devices, hasty compilation, strict rank promotion, and the folder of real data where there is one."""
 
 import os
 import pathlib
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+# Without LLVM's dearer passes: most of a test's time is compilation.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_force_host_platform_device_count=4"
+    " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax

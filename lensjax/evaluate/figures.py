@@ -12,8 +12,8 @@ from lensjax.core.files import replacing
 STYLES = {
     "oracle": dict(label="oracle: knows all but the noise", color="black", linestyle="--"),
     "network": dict(label="network", color="#0072B2", linestyle="-", linewidth=2.2),
-    "practical": dict(label="matched filter, spikes rejected", color="#D55E00", linestyle="-"),
-    "traditional": dict(label="matched filter, traditional", color="#888888", linestyle="-"),
+    "practical": dict(label="practical filter", color="#D55E00", linestyle="-"),
+    "traditional": dict(label="traditional filter", color="#888888", linestyle="-"),
 }
 SETS = {"clean": "clean mocks", "dirty": "dirty mocks"}
 

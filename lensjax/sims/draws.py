@@ -1,4 +1,4 @@
-"""Laws of the mock cutouts, from uniform numbers to properties; `sim` is the block config.sim of configs/cutouts.py."""
+"""Laws that mocks are drawn from: uniform or normal numbers in, properties out."""
 
 import jax
 import jax.numpy as jnp
@@ -63,3 +63,10 @@ def choose(weights, u) -> jax.Array:
     """Index drawn with the given weights."""
     edges = np.cumsum(np.asarray(weights, np.float32)) / np.sum(np.asarray(weights, np.float32))
     return jnp.sum(u > edges[:-1])
+
+
+def two_piece(u: jax.Array, percentiles: tuple[float, float, float]) -> jax.Array:
+    """Lognormal quantile with the given 5, 50 and 95 %, its width on either side of the median its own."""
+    low, middle, high = np.log(percentiles)
+    x = jnp.clip(ndtri(u), -2.5, 2.5)
+    return jnp.exp(middle + x * jnp.where(x < 0, middle - low, high - middle) / np.float32(1.6449))

@@ -24,6 +24,7 @@ from jax.scipy.special import ndtr, ndtri
 from lensjax.core.errors import UserError
 from lensjax.physics import grid, lines, profiles
 from lensjax.sims import continua, noise
+from lensjax.sims.draws import between, two_piece
 
 PAPER_PEAK, PAPER_PEAK_SCALE = 1.5, 2.0  # 1e-17 erg/s/cm2/A
 MASK_HALF_WIDTH = 10  # pixels around a line of the lens that no method looks at
@@ -60,15 +61,15 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
         keys = jax.random.split(key, 11)
         u = jax.random.uniform(keys[0], (9,), minval=1e-6)
         dirt = sim.dirt * jnp.maximum(u[0] - sim.clean_fraction, 0.0) / (1 - sim.clean_fraction)
-        row, z = continua.snap(basis, _redshift(u[1:4], sim.redshift))
+        row, z = continua.snap(basis, draw_redshift(u[1:4], sim.redshift))
         lost = u[6] < LOST_RATE * dirt
-        brightness = _brightness(u[4]) * jnp.where(lost, LOST_BRIGHTNESS ** u[7], 1.0)
+        brightness = draw_brightness(u[4]) * jnp.where(lost, LOST_BRIGHTNESS ** u[7], 1.0)
         continuum = brightness * continua.draw_continuum(keys[1], basis, row, len(loglam))
-        wrong = jnp.where(u[5] < STAR_RATE, 0.0, _between(sim.redshift, (u[5] - STAR_RATE) / (1 - STAR_RATE)))
+        wrong = jnp.where(u[5] < STAR_RATE, 0.0, between(sim.redshift, (u[5] - STAR_RATE) / (1 - STAR_RATE)))
         z = jnp.where(lost, wrong, z + dirt * Z_ERROR * (1 + z) * ndtri(u[5]))
         star = jnp.where(lost, noise.draw_stellar_lines(keys[10], instrument), 1.0) if sim.dirt else 1.0
         correlation = jnp.minimum(2 * u[8], 1.0) if sim.dirt else 0.0  # as measured in one half, weaker in the other
-        galaxy = _observe(keys[2:9], instrument, continuum * star, z, dirt, correlation)
+        galaxy = observe(keys[2:9], instrument, continuum * star, z, dirt, correlation)
         line = draw_line(keys[9], sim, instrument, galaxy, z)
         flux = galaxy["flux"] + line.pop("model")
         if sim.dirt:
@@ -79,27 +80,23 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
     return simulate
 
 
-def _redshift(u: jax.Array, limits: tuple[float, float]) -> jax.Array:
+def draw_redshift(u: jax.Array, limits: tuple[float, float]) -> jax.Array:
     """Seven in ten as BOSS galaxies above z = 0.3, N(0.55, 0.1); the rest uniform, so that no redshift is strange.
 
     `u`: three uniform numbers.
     """
     low, high = limits
     boss = 0.55 + 0.1 * ndtri(u[0])
-    flat = _between(limits, u[1])
+    flat = between(limits, u[1])
     return jnp.where((u[2] < 0.7) & (boss >= low) & (boss < high), boss, flat)
 
 
-def _between(limits: tuple[float, float], share: jax.Array) -> jax.Array:
-    return limits[0] + (limits[1] - limits[0]) * share
-
-
-def _brightness(u: jax.Array) -> jax.Array:
+def draw_brightness(u: jax.Array) -> jax.Array:
     """Mean flux over 4800-5000 A from a uniform number: lognormal, median 0.55, a factor 2 each way."""
     return 0.55 * jnp.exp(0.7 * jnp.clip(ndtri(u), -3.0, 3.0))
 
 
-def _observe(keys, instrument, continuum, z, dirt, correlation, setting=DIRT) -> dict[str, jax.Array]:
+def observe(keys, instrument, continuum, z, dirt, correlation, setting=DIRT) -> dict[str, jax.Array]:
     """The galaxy as the pipeline gives it, without a background line: flux, ivar; truth continuum, sigma, artefact."""
     km, ke, kn, kr, ks, ka, kb = keys
     sigma = noise.draw_error(ke, instrument, continuum)
@@ -140,10 +137,10 @@ def draw_line(key, sim, instrument, galaxy, z) -> dict[str, jax.Array]:
     """
     u = jax.random.uniform(key, (8,), minval=1e-6)
     usable = (galaxy["ivar"] > 0) & ~lens_mask(instrument.wave, z)
-    pixel = _line_pixel(u[0:2], usable)
+    pixel = draw_pixel(u[0:2], usable)
     nearest = pixel.astype(jnp.int32)
     angstrom = instrument.wave[nearest] * np.float32(np.log(10) * grid.STEP)  # per pixel
-    omega_kms, alpha = _line_shape(u[2:5], sim, angstrom)
+    omega_kms, alpha = draw_line_shape(u[2:5], sim, angstrom)
     omega, skew = profiles.blur(omega_kms / np.float32(grid.PIXEL_KMS), alpha, instrument.lsf[nearest])
     profile = profiles.pixel_profile(instrument.wave.shape[0], pixel, omega, skew)
     oii = u[5] < sim.oii_fraction
@@ -151,7 +148,7 @@ def draw_line(key, sim, instrument, galaxy, z) -> dict[str, jax.Array]:
         profile = jnp.where(oii, _oii_profile(instrument, pixel, omega), profile)
     profile = profile / angstrom
     unit_snr = jnp.sqrt(jnp.sum(jnp.where(usable, (profile / galaxy["sigma"]) ** 2, 0.0)))
-    flux = _line_flux(u[6], sim, profile, unit_snr)
+    flux = draw_line_flux(u[6], sim, profile, unit_snr)
     label = u[7] < sim.line_fraction
     wave = instrument.wave[0] * jnp.exp(pixel * np.float32(np.log(10) * grid.STEP))
     truth = {
@@ -168,14 +165,14 @@ def draw_line(key, sim, instrument, galaxy, z) -> dict[str, jax.Array]:
     return {"model": model, "profile": profile, "label": label.astype(jnp.float32), **truth}
 
 
-def _line_pixel(u: jax.Array, usable: jax.Array) -> jax.Array:
+def draw_pixel(u: jax.Array, usable: jax.Array) -> jax.Array:
     """Line centre in fractional pixels from two uniform numbers: any usable pixel `EDGE` away from the ends; scalar."""
     x = jnp.arange(usable.shape[0])
     rank = jnp.cumsum(usable & (x >= EDGE) & (x < usable.shape[0] - EDGE))
     return jnp.sum(rank <= u[0] * rank[-1]) + u[1] - 0.5
 
 
-def _line_shape(u: jax.Array, sim, angstrom: jax.Array) -> tuple[jax.Array, jax.Array]:
+def draw_line_shape(u: jax.Array, sim, angstrom: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Scale (km/s, before the line-spread function) and shape of a line from three uniform numbers.
 
     `angstrom` is the width of a pixel.
@@ -185,22 +182,15 @@ def _line_shape(u: jax.Array, sim, angstrom: jax.Array) -> tuple[jax.Array, jax.
         fwhm = 300.0 + 200.0 * ndtri(jnp.clip(floor + (1 - floor) * u[0], 1e-6, 1 - 1e-6))
         return fwhm / np.float32(2 * np.sqrt(2 * np.log(2))), jnp.float32(0.0)
     mirror = jnp.where(u[2] < sim.mirror_fraction, -1.0, 1.0)
-    return _two_piece(u[0], SIGMA_LAW), mirror * _two_piece(u[1], ALPHA_LAW)
+    return two_piece(u[0], SIGMA_LAW), mirror * two_piece(u[1], ALPHA_LAW)
 
 
-def _two_piece(u: jax.Array, percentiles: tuple[float, float, float]) -> jax.Array:
-    """Lognormal quantile with the given 5, 50 and 95 %, its width on either side of the median its own."""
-    low, middle, high = np.log(percentiles)
-    x = jnp.clip(ndtri(u), -2.5, 2.5)
-    return jnp.exp(middle + x * jnp.where(x < 0, middle - low, high - middle) / np.float32(1.6449))
-
-
-def _line_flux(u: jax.Array, sim, profile: jax.Array, unit_snr: jax.Array) -> jax.Array:
+def draw_line_flux(u: jax.Array, sim, profile: jax.Array, unit_snr: jax.Array) -> jax.Array:
     """Line flux, 1e-17 erg/s/cm2, by the config's law from a uniform number."""
     if sim.line_law == "paper":
         return (PAPER_PEAK - PAPER_PEAK_SCALE * jnp.log(u)) / profile.max()
     if sim.line_law == "lesser":
-        return _two_piece(u, FLUX_LAW)
+        return two_piece(u, FLUX_LAW)
     low, high = sim.snr_range
     return (low + (high - low) * u) / jnp.maximum(unit_snr, 1e-6)
 

@@ -5,7 +5,8 @@ vmaps. An absorber is a Gaussian optical depth, so that lines saturate: W2796 / 
 growth. The laws that a config chooses from:
 
 absorber_law
-    "paper"     W2796 as observed, above 0.3 A and three times its error (Zhao et al. 2019).
+    "paper"     W2796 as observed, and W of both lines above 0.3 A and three times its error (Zhao et al. 2019).
+    "paper2796" the same of the stronger line alone, as their text can also be read.
     "observed"  W2796 of the catalogue of Zhu & Menard (2013): 5/50/95 % = 0.24/0.85/2.84 A.
     "snr"       signal-to-noise of the doublet near uniform in `snr_range`: for training.
 width_law
@@ -26,8 +27,9 @@ from jax.scipy.special import ndtr, ndtri
 from lensjax.core.errors import UserError
 from lensjax.physics import grid, lines, quasar
 from lensjax.sims import absorption, lya, noise, plate, quasars
+from lensjax.sims.draws import two_piece
 
-LAWS, WIDTHS = ("paper", "observed", "snr"), ("paper", "growth", "mixed")
+LAWS, WIDTHS = ("paper", "paper2796", "observed", "snr"), ("paper", "growth", "mixed")
 EW_LAW = (0.24, 0.85, 2.84)  # A, 5/50/95 %
 LEAST_EW, LEAST_SNR, MOST_EW = 0.3, 3.0, 6.0
 FWHM_LAW = (1.7, 0.7)  # A at rest
@@ -69,7 +71,7 @@ def make_simulator(config: Any) -> Callable[[jax.Array], Truth]:
         bright = sim.brightness[0] * jnp.exp(sim.brightness[1] * jnp.clip(ndtri(u[2]), -2.5, 2.5))
         quasar_flux = bright * quasars.draw_continuum(keys[1], library, z, loglam)
         correlation = jnp.minimum(2 * u[3], 1.0) if sim.dirt else 0.0
-        observed = lya._observe(keys[2:9], instrument, quasar_flux, z, dirt, correlation, DIRT)
+        observed = lya.observe(keys[2:9], instrument, quasar_flux, z, dirt, correlation, DIRT)
         slots = draw_absorbers(keys[9], sim, instrument, observed, z)
         doublets, others = absorption.render_systems(keys[10], rendering, slots, sim, z)
         troughs = absorption.draw_troughs(keys[11], rendering, z, sim.bal_fraction)
@@ -98,7 +100,10 @@ def draw_absorbers(key: jax.Array, sim: Any, instrument: Any, observed: Truth, z
     nearest = jnp.clip(pixel.astype(jnp.int32), 0, place.shape[0] - 1)
     lsf = instrument.lsf[nearest] * np.float32(ANGSTROM)
     error = ew_error(1 / jnp.maximum(ratio[nearest], 1e-3), jnp.hypot(lsf, TYPICAL_WIDTH))
-    ew = draw_ew(u[3], sim, error)
+    least = jnp.maximum(LEAST_EW, LEAST_SNR * error)
+    if sim.absorber_law == "paper":
+        least = both_above(least, draw_shape(u[4], least, lsf, sim.width_law)[1])
+    ew = draw_ew(u[3], sim, error, least)
     if sim.width_law == "mixed":
         both = [draw_shape(u[4], ew, lsf, law) for law in ("paper", "growth")]
         depth, width = (jnp.where(u[7] < 0.5, *pair) for pair in zip(*both, strict=True))
@@ -126,16 +131,22 @@ def ew_error(noise_ratio: jax.Array, sigma: jax.Array) -> jax.Array:
     return noise_ratio * jnp.sqrt(pixels) * np.float32(ANGSTROM)
 
 
-def draw_ew(u: jax.Array, sim: Any, error: jax.Array) -> jax.Array:
-    """W2796 (A at rest) by the config's law from uniform numbers; error: of each, A."""
+def both_above(least: jax.Array, width: jax.Array) -> jax.Array:
+    """W2796 (A at rest) of absorbers whose W2803 is `least`. width: of the optical depth at 2796, A."""
+    depth = absorption.depth_of(least / (width * np.float32(SECOND_WIDTH))) / np.float32(absorption.SECOND)
+    return absorption.growth(depth) * width
+
+
+def draw_ew(u: jax.Array, sim: Any, error: jax.Array, least: jax.Array) -> jax.Array:
+    """W2796 (A at rest) by the config's law from uniform numbers; its error, and the least of "paper", A."""
     if sim.absorber_law == "snr":
         low, high = sim.snr_range
         both = 1.25  # S/N of the doublet over that of 2796
         return jnp.clip((low + (high - low) * u) * error / both, 0.05, MOST_EW)
-    if sim.absorber_law == "paper":
-        least = _ew_share(jnp.maximum(LEAST_EW, LEAST_SNR * error))
-        u = least + (1 - least) * u
-    return jnp.clip(lya._two_piece(u, EW_LAW), 0.02, MOST_EW)
+    if sim.absorber_law in ("paper", "paper2796"):
+        share = _ew_share(least)
+        u = share + (1 - share) * u
+    return jnp.clip(two_piece(u, EW_LAW), 0.02, MOST_EW)
 
 
 def _ew_share(ew: jax.Array) -> jax.Array:

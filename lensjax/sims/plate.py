@@ -19,6 +19,7 @@ from jax.scipy.special import ndtri
 from lensjax.core.errors import UserError
 from lensjax.physics import grid, lines, profiles
 from lensjax.sims import continua, lya, noise
+from lensjax.sims.draws import two_piece
 
 # Median reported error of galaxies, 1e-17 erg/s/cm2/A, less the photons of the galaxy; from 5000 A as in noise.ERROR.
 RED_WAVE = (5000, 5200, 5500, 5700, 5900, 6050, 6300, 6500, 6700, 7100, 7500, 7900, 8300, 9100, 9300, 9500, 9700, 9950)
@@ -87,8 +88,8 @@ def make_plate_simulator(config: Any) -> Callable[[jax.Array], dict[str, jax.Arr
         u = jax.random.uniform(keys[0], (10,), minval=1e-6)
         sky = u[8] < mock.sky_fraction
         lost = (u[6] < mock.lost_rate) & ~sky
-        row, z = continua.snap(basis, lya._redshift(u[1:4], sim.redshift))
-        brightness = lya._brightness(u[4]) * jnp.where(lost, lya.LOST_BRIGHTNESS ** u[7], 1.0)
+        row, z = continua.snap(basis, lya.draw_redshift(u[1:4], sim.redshift))
+        brightness = lya.draw_brightness(u[4]) * jnp.where(lost, lya.LOST_BRIGHTNESS ** u[7], 1.0)
         continuum = brightness * continua.draw_continuum(keys[1], basis, row, len(loglam))
         star = jnp.where(lost, noise.draw_stellar_lines(keys[10], instrument), 1.0)
         wrong = sim.redshift[0] + (sim.redshift[1] - sim.redshift[0]) * u[5]
@@ -96,7 +97,7 @@ def make_plate_simulator(config: Any) -> Callable[[jax.Array], dict[str, jax.Arr
         z = jnp.where(sky, SKY_REDSHIFT * u[5], z)
         continuum = jnp.where(sky, 0.0, continuum * star)
         dirt = mock.dirt * u[0]
-        galaxy = lya._observe(keys[2:9], instrument, continuum, z, dirt, correlation=1.0, setting=SURVEY_DIRT)
+        galaxy = lya.observe(keys[2:9], instrument, continuum, z, dirt, correlation=1.0, setting=SURVEY_DIRT)
         galaxy["ivar"] = jnp.where(flagged, 0.0, galaxy["ivar"] / reported**2)
         kind = jnp.where(
             sky, 3, jnp.where(u[9] < mock.lya_rate, 1, jnp.where(u[9] < mock.lya_rate + mock.oii_rate, 2, 0))
@@ -150,9 +151,9 @@ def draw_line(key, config, instrument, galaxy, z, kind, inside) -> dict[str, jax
     """
     u, v = jnp.split(jax.random.uniform(key, (14,), minval=1e-6), [7])
     usable = (galaxy["ivar"] > 0) & ~lya.lens_mask(instrument.wave, z, config.data.masked_lines) & inside
-    pixel = lya._line_pixel(u[0:2], usable)
+    pixel = lya.draw_pixel(u[0:2], usable)
     nearest, wave = pixel.astype(jnp.int32), instrument.wave[0] * jnp.exp(pixel * _LN_STEP)
-    omega_kms, alpha = lya._line_shape(u[2:5], config.sim, wave * _LN_STEP)
+    omega_kms, alpha = lya.draw_line_shape(u[2:5], config.sim, wave * _LN_STEP)
     omega, skew = profiles.blur(omega_kms / np.float32(grid.PIXEL_KMS), alpha, instrument.lsf[nearest])
     single = profiles.pixel_profile(instrument.wave.shape[0], pixel, omega, skew) / (wave * _LN_STEP)
     emitter, oii_kms = draw_oii(v, instrument, wave)
@@ -160,7 +161,7 @@ def draw_line(key, config, instrument, galaxy, z, kind, inside) -> dict[str, jax
     profile = jnp.where(oii, emitter[:2].sum(0), single)
     good = galaxy["ivar"] > 0
     unit_snr = _signal_to_noise(profile, galaxy["sigma"], good)
-    flux = lya._line_flux(u[5], config.mock, profile, unit_snr)
+    flux = lya.draw_line_flux(u[5], config.mock, profile, unit_snr)
     others = flux * jax.vmap(lambda x: _signal_to_noise(x, galaxy["sigma"], good))(emitter[2:])
     truth = {
         "wave": wave,
@@ -199,7 +200,7 @@ def draw_oii(u: jax.Array, instrument: noise.Instrument, wave: jax.Array) -> tup
     rest = np.array((*lines.OII_DOUBLET, lines.HBETA, *lines.OIII, lines.HALPHA), np.float32)
     centre = wave * (rest / np.float32(lines.OII))
     place = jnp.log(centre / instrument.wave[0]) / _LN_STEP
-    kms = lya._two_piece(u[4], OII_SIGMA)
+    kms = two_piece(u[4], OII_SIGMA)
     lsf = instrument.lsf[jnp.clip(place.astype(jnp.int32), 0, instrument.lsf.shape[0] - 1)]
     omega = jnp.sqrt((kms / np.float32(grid.PIXEL_KMS)) ** 2 + lsf**2)
     shape = jax.vmap(lambda x, w: profiles.pixel_profile(instrument.wave.shape[0], x, w, jnp.float32(0.0)))

@@ -5,22 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import mgii
-from lensjax.data.batches import make_simulator
 from lensjax.physics import grid
 from lensjax.search import doublet_filter
+from tests.bright_quasars import bright_quasars
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def config():
-    made = mgii.get_config("smoke")
-    made.sim.update({"absorber_law": "snr", "snr_range": (14.0, 20.0), "dirt": 0.0, "max_absorbers": 1})
-    return made
+    return bright_quasars()[0]
 
 
-@pytest.fixture(scope="module")
-def mocks(config):
-    return jax.jit(jax.vmap(make_simulator(config)))(jax.random.split(jax.random.key(5), 48))
+@pytest.fixture
+def mocks():
+    return bright_quasars()[1]
 
 
 def test_running_median_is_that_of_numpy_at_its_knots():

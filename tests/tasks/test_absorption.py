@@ -5,25 +5,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import mgii
 from lensjax.core.errors import UserError
-from lensjax.data.batches import make_simulator
 from lensjax.physics import filters, grid, lines
 from lensjax.tasks import absorption
+from tests.bright_quasars import bright_quasars
 
 PIXELS = 600
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def config():
-    made = mgii.get_config("smoke")
-    made.sim.update({"absorber_law": "snr", "snr_range": (12.0, 20.0), "dirt": 0.0, "max_absorbers": 1})
-    return made
+    return bright_quasars()[0]
 
 
-@pytest.fixture(scope="module")
-def mocks(config):
-    return jax.jit(jax.vmap(make_simulator(config)))(jax.random.split(jax.random.key(3), 64))
+@pytest.fixture
+def mocks():
+    return bright_quasars()[1]
 
 
 def test_shifted_sums_are_the_matched_filter_of_the_doublet():
