@@ -11,6 +11,7 @@ import numpy as np
 
 TOP, RATE = 50, 1e-3  # neighbours that are looked at; lenses among the objects
 COMPONENTS = 128  # of the PCA
+MOST = 1_000_000  # non-lenses to a lens: all there are
 BINNED = 2  # pixels along each axis that the PCA sees as one
 
 
@@ -50,7 +51,7 @@ def probe_auc(embedding: np.ndarray, label: np.ndarray, config) -> float:
 
     areas = []
     for seed in range(config.probe.splits):
-        rows = linear.split(label, np.inf, np.inf, 0.5, seed)
+        rows = linear.split(label, MOST, MOST, 0.5, seed)
         probes = linear.fit(embedding[rows.train], label[rows.train], config.probe.iterations, l2=1e-3)
         areas.append(roc_auc(probes[-1].logit(embedding[rows.valid]), label[rows.valid]))
     return float(np.mean(areas))
@@ -72,7 +73,7 @@ def retrieval(embedding: np.ndarray, label: np.ndarray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--workdir", default="runs/ssl", help="of a trained ssl run, or with its weights.npz")
+    parser.add_argument("--workdir", default="weights/ssl", help="of a run of ssl or lens, or with its weights.npz")
     parser.add_argument("--num", type=int, default=12_000, help="mocks")
     parser.add_argument("--lens-fraction", type=float, default=0.1)
     args = parser.parse_args()

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 ROOT = pathlib.Path(__file__).parents[1]
-VIEWS = 5  # of each mock
+VIEWS = 3  # of each mock
 SHOWN = {"lens": 0, "red galaxy": 1, "spiral": 3}  # name -> index in sims.galaxies.KINDS
 PANELS = ("loss", "accuracy", "alignment", "uniformity", "rank", "std")
 

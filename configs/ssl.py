@@ -137,7 +137,7 @@ def demo(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.model.stretch.name = "difference"
     config.moco.update(dict(queue=2_048, momentum=0.99, bn_groups=4))
     config.moco.projector.update(dict(hidden=256, size=64, norm=True))
-    config.train.update(dict(steps=1_500, batch_size=128, log_every=25, eval_every=250, checkpoint_every=50))
+    config.train.update(dict(steps=1_000, batch_size=128, log_every=25, eval_every=250, checkpoint_every=50))
     config.optim.update(dict(name="adamw", learning_rate=2e-3, warmup_steps=100, clip_norm=1.0))
     config.embed.update(dict(num=10_000, lens_fraction=0.01, chunk_rows=4_096))
     config.neighbours.k = 100
