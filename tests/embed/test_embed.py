@@ -9,7 +9,7 @@ import pytest
 
 from configs import ssl
 from lensjax.core.errors import UserError
-from lensjax.embed import store
+from lensjax.embed import encoder, store
 from lensjax.embed.embed import embed
 from lensjax.embed.encoder import Encoder, convert, make_encoder
 from lensjax.embed.mocks import MockSource
@@ -124,13 +124,23 @@ def test_mocks_are_a_function_of_the_seed_and_their_table_fits_their_images():
     np.testing.assert_array_equal(again.read(rows), images)
 
 
-def test_unknown_type_and_missing_weights_are_said(tmp_path):
+def test_unknown_type_and_missing_weights_are_said(tmp_path, monkeypatch):
     settings = config()
     settings.embed.dtype = "float64"
     with pytest.raises(UserError, match="float64"):
         embed(settings, tmp_path, mean_encoder(settings), Source())
+    monkeypatch.setattr(encoder, "RELEASED", tmp_path)
     with pytest.raises(UserError, match="train first"):
         embed(config(), tmp_path)
+
+
+def test_released_weights_embed_and_see_what_they_were_trained_on(tmp_path):
+    settings = ssl.get_config("demo")
+    settings.embed.batch_size = 8
+    used = make_encoder(settings, tmp_path)
+    images = np.random.default_rng(0).normal(0, 0.01, (8, 76, 76, 3)).astype(np.float32)
+    assert used.config.model.name == "resnet10" and np.isfinite(used.embed(images)).all()
+    assert used.embed(images).shape == (8, 128)
 
 
 def test_a_converted_encoder_embeds(tmp_path):
