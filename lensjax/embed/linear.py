@@ -90,11 +90,11 @@ def split(label: np.ndarray, ratio: float, valid_ratio: float, fraction: float, 
     """A random split of label (N,): 1 lens, 0 not, anything else left out.
 
     `fraction` of each class is for validation. Of the non-lenses, training gets at most `ratio` times its lenses and
-    validation `valid_ratio` times its own; splits of one seed differ in nothing else.
+    validation `valid_ratio` times its own, infinity being all there are; splits of one seed differ in nothing else.
     """
     rng = np.random.default_rng(seed)
     lenses, others = (rng.permutation(np.flatnonzero(label == value)) for value in (1, 0))
     cut, border = (max(round(fraction * len(rows)), 1) for rows in (lenses, others))
-    train_others = others[border:][: round(ratio * (len(lenses) - cut))]
-    valid_others = others[:border][: round(valid_ratio * cut)]
+    train_others = others[border:][: round(min(ratio * (len(lenses) - cut), len(others)))]
+    valid_others = others[:border][: round(min(valid_ratio * cut, len(others)))]
     return Split(np.concatenate([lenses[cut:], train_others]), np.concatenate([lenses[:cut], valid_others]))

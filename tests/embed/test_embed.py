@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import ssl
+from configs import lens, ssl
 from lensjax.core.errors import UserError
 from lensjax.embed import encoder, store
 from lensjax.embed.embed import embed
@@ -134,13 +134,17 @@ def test_unknown_type_and_missing_weights_are_said(tmp_path, monkeypatch):
         embed(config(), tmp_path)
 
 
-def test_released_weights_embed_and_see_what_they_were_trained_on(tmp_path):
-    settings = ssl.get_config("demo")
+@pytest.mark.parametrize("system", [ssl, lens])
+def test_the_released_encoders_embed_and_tell_two_objects_apart(system, tmp_path):
+    settings = system.get_config("demo")
     settings.embed.batch_size = 8
     used = make_encoder(settings, tmp_path)
     images = np.random.default_rng(0).normal(0, 0.01, (8, 76, 76, 3)).astype(np.float32)
-    assert used.config.model.name == "resnet10" and np.isfinite(used.embed(images)).all()
-    assert used.embed(images).shape == (8, 128)
+    images[4:, 30:40, 30:40] += 1.0
+    vectors = np.asarray(used.embed(images))
+    assert vectors.shape == (8, 128) and np.isfinite(vectors).all()
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert (unit[:4] @ unit[4:].T).max() < (unit[4:] @ unit[4:].T).min()
 
 
 def test_a_converted_encoder_embeds(tmp_path):

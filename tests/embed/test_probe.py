@@ -38,7 +38,7 @@ def test_the_chosen_iteration_has_most_lenses_on_top():
     assert linear.select([bad, good, good], VECTORS, LABEL, 40)[0] == 1
 
 
-@pytest.mark.parametrize("ratio", [1, 4, 1000])
+@pytest.mark.parametrize("ratio", [1, 4, 1000, np.inf])
 def test_splits_have_their_ratio_and_no_object_twice(ratio):
     label = np.concatenate([LABEL, np.full(20, -1)])
     split = linear.split(label, ratio, 3, 0.25, seed=1)
