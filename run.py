@@ -47,7 +47,7 @@ def main(_: list[str]) -> None:
     from lensjax import modes  # JAX and all that comes with it: not before the flags are known to be right
     from lensjax.core.errors import UserError
 
-    logging.set_verbosity(logging.WARNING)  # Orbax tells its inner life otherwise
+    logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell their inner life otherwise
     try:
         modes.run(MODE.value, CONFIG.value, pathlib.Path(WORKDIR.value or ""))
     except UserError as error:

@@ -126,10 +126,10 @@ def redshift(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
 
 
 def demo(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-    """The default network, 100,000 mocks: minutes on two cores."""
+    """The default network, 64,000 mocks: minutes on two cores."""
     config.data.num_test = 2_048
     config.mock.update(dict(lya_rate=0.03, oii_rate=0.03))  # more to look at than a survey has
-    config.train.update(dict(steps=800, eval_every=400, checkpoint_every=200, log_every=20))
+    config.train.update(dict(steps=500, eval_every=250, checkpoint_every=125, log_every=20))
     config.optim.warmup_steps = 50
     config.evaluate.num = 8_192
     return config

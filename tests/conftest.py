@@ -1,4 +1,4 @@
-"""Four fake devices, hasty compilation, strict rank promotion, and the folder of real data where there is one."""
+"""Eight fake devices, hasty compilation, strict rank promotion, and the folder of real data where there is one."""
 
 import os
 import pathlib
@@ -7,7 +7,7 @@ import pathlib
 # operations one by one have finite ones.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_force_host_platform_device_count=4"
+    "--xla_force_host_platform_device_count=8"
     " --xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true",
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

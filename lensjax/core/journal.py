@@ -48,15 +48,19 @@ class Progress:
         """One more step done."""
         self._done += 1
         self._bar.update()
+        if self._done == self._start + 1:
+            self._began = time.monotonic()  # the first step compiles, and tells no rate
         due = time.monotonic() - self._spoke > self._seconds or self._done == self._steps
         if self._plain and due:
             self._spoke = time.monotonic()
             self.say(self._line())
 
     def _line(self) -> str:
-        rate = (self._done - self._start) / max(time.monotonic() - self._began, 1e-9)
-        left = tqdm.format_interval((self._steps - self._done) / rate)
-        return f"{self._label}: step {self._done}/{self._steps}, {rate:.1f} step/s, {left} left {self._text}".rstrip()
+        line, timed = f"{self._label}: step {self._done}/{self._steps}", self._done - self._start - 1
+        if timed > 0:
+            rate = timed / max(time.monotonic() - self._began, 1e-9)
+            line += f", {rate:.1f} step/s, {tqdm.format_interval((self._steps - self._done) / rate)} left"
+        return f"{line} {self._text}".rstrip()
 
     def say(self, line: str) -> None:
         """A line that stays, above the bar."""

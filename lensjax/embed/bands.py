@@ -108,16 +108,15 @@ def all_neighbours(objects: Sorted, k: int) -> Iterator[tuple[slice, Found]]:
         rows = slice(start, min(start + TILE, total))
         own = np.arange(rows.start, rows.stop)
         for columns, product in _products(objects, objects.unit[rows], start, int(objects.high[rows].max())):
-            product = _mask(product, columns, objects.low[rows], objects.high[rows], own)
-            for other in range(columns.start, columns.stop, TILE):
+            for other, tile in _tiles(columns, product):
                 if other not in waiting:
                     here = slice(other, min(other + TILE, total))
                     thresholds = _thresholds(objects, objects.unit[here], _span(objects, here), k)
                     waiting[other] = Candidates(thresholds, k)
-                tile = product[:, other - columns.start : other - columns.start + TILE]
-                _add_rows(waiting[start], tile, other)
+                inside = _inside(other, tile.shape[1], _span(objects, rows), own)
+                _add_rows(waiting[start], tile, other, inside)
                 if other != start:
-                    _add_columns(waiting[other], tile, start)
+                    _add_columns(waiting[other], tile, start, inside)
         yield rows, _complete(waiting.pop(start), objects, objects.unit[rows], _span(objects, rows), own)
 
 
@@ -131,9 +130,8 @@ def neighbours_of(
     own = np.full(len(queries), -1) if own is None else own
     candidates = Candidates(_thresholds(objects, queries, span, k), k)
     for columns, product in _products(objects, queries, int(span[0].min()), int(span[1].max())):
-        product = _mask(product, columns, *span, own)
-        for other in range(columns.start, columns.stop, TILE):
-            _add_rows(candidates, product[:, other - columns.start : other - columns.start + TILE], other)
+        for other, tile in _tiles(columns, product):
+            _add_rows(candidates, tile, other, _inside(other, tile.shape[1], span, own))
     return _complete(candidates, objects, queries, span, own)
 
 
@@ -161,31 +159,41 @@ def _span(objects: Sorted, rows: slice) -> tuple[np.ndarray, np.ndarray]:
     return objects.low[rows], objects.high[rows]
 
 
-def _mask(product: np.ndarray, columns: slice, low: np.ndarray, high: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """-inf where a column is outside its row's window, or the row itself; inner products are returned as they are."""
-    edge = low.max() > columns.start or high.min() < columns.stop
-    inside = np.flatnonzero((own >= columns.start) & (own < columns.stop))
-    if not edge and not len(inside):
-        return product
-    product = product.copy()
-    if edge:
-        number = np.arange(columns.start, columns.stop)
-        product[(number < low[:, None]) | (number >= high[:, None])] = -np.inf
-    product[inside, own[inside] - columns.start] = -np.inf
-    return product
+def _tiles(columns: slice, product: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(first column, entries (n, TILE) or what is left at the end) of a product of these columns."""
+    for start in range(columns.start, columns.stop, TILE):
+        yield start, product[:, start - columns.start : start - columns.start + TILE]
 
 
-def _add_rows(candidates: Candidates, tile: np.ndarray, first: int) -> None:
+def _inside(first: int, width: int, span: tuple[np.ndarray, np.ndarray], own: np.ndarray) -> np.ndarray | None:
+    """(n, width) bool, columns from `first` on that are in a row's window and not the row itself; None where all are."""
+    (low, high), end = span, first + width
+    itself = np.flatnonzero((own >= first) & (own < end))
+    if low.max() <= first and high.min() >= end and not len(itself):
+        return None
+    number = np.arange(first, end)
+    inside = (number >= low[:, None]) & (number < high[:, None])
+    inside[itself, own[itself] - first] = False
+    return inside
+
+
+def _above(tile: np.ndarray, threshold: np.ndarray, inside: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, columns) (m,) of a tile's entries above a threshold that broadcasts against it, by ascending row."""
+    hit = tile > threshold
+    if inside is not None:
+        hit &= inside
+    return np.divmod(np.flatnonzero(hit), tile.shape[1])
+
+
+def _add_rows(candidates: Candidates, tile: np.ndarray, first: int, inside: np.ndarray | None) -> None:
     """Entries of the tile, whose columns begin at `first`, above the thresholds of its rows."""
-    flat = np.flatnonzero(tile > candidates.threshold[:, None])
-    rows, columns = np.divmod(flat, tile.shape[1])
+    rows, columns = _above(tile, candidates.threshold[:, None], inside)
     candidates.add(rows, columns + first, tile[rows, columns])
 
 
-def _add_columns(candidates: Candidates, tile: np.ndarray, first: int) -> None:
+def _add_columns(candidates: Candidates, tile: np.ndarray, first: int, inside: np.ndarray | None) -> None:
     """Entries of the tile's transpose, whose columns begin at `first`."""
-    flat = np.flatnonzero(tile > candidates.threshold)
-    rows, columns = np.divmod(flat, tile.shape[1])
+    rows, columns = _above(tile, candidates.threshold, inside)
     order = np.argsort(columns.astype(np.uint16), kind="stable")  # a radix sort
     rows, columns = rows[order], columns[order]
     candidates.add(columns, rows + first, tile[rows, columns])
