@@ -2,8 +2,8 @@
   python run.py --config=configs/lya.py:demo --workdir=runs/demo
   python run.py --config=configs/lya.py --workdir=runs/x --mode=search --config.search.input=FOLDER
 
-Modes: train (default), build, evaluate, mock, search, inject, convert, embed, neighbours, probe, catalogue, release,
-fetch. Variants of a config follow a colon. Any of its settings is a flag, --config.KEY=VALUE, after --config.
+Modes: train (default), build, evaluate, mock, search, inject, convert, embed, neighbours, probe, catalogue, explore,
+release, fetch. Variants of a config follow a colon. Any of its settings is a flag, --config.KEY=VALUE, after --config.
 """
 
 import pathlib

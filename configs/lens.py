@@ -5,7 +5,8 @@ from ml_collections import config_dict
 from configs import common, ssl
 from lensjax.core.errors import UserError
 
-SHARED = ("sim", "augment", "model", "fetch_cutouts", "embed", "neighbours", "probe", "catalogue", "completeness")
+SHARED = ("sim", "augment", "model", "fetch_cutouts", "embed", "neighbours", "probe")
+SHARED += ("catalogue", "completeness", "explore")
 VARIANTS = ("default", "scratch", "demo", "smoke")
 
 
@@ -50,7 +51,7 @@ def default() -> config_dict.ConfigDict:
     config.finetune = config_dict.ConfigDict()
     config.finetune.encoder = "weights/ssl"  # folder of an ssl run or of its weights; empty: from scratch
     config.loss = config_dict.ConfigDict({"gamma": 0.0})  # of the focal loss; 0: the cross-entropy
-    config.loss.likeness_weight = 0.0  # of a loss by which the features of lenses become alike; 0: none, as in the paper
+    config.loss.likeness_weight = 0.0  # of a loss by which lenses become alike; 0: none, as in the paper
     config.loss.temperature = 0.1  # of that loss
 
     config.train.update(dict(steps=15_600, batch_size=128, eval_every=1_000, checkpoint_every=500))

@@ -1,4 +1,4 @@
-"""The blocks of the imaging systems that end in a list: config.catalogue and config.completeness."""
+"""The blocks of the imaging systems that end in a list: config.catalogue, config.completeness and config.explore."""
 
 from ml_collections import config_dict
 
@@ -25,3 +25,12 @@ def completeness() -> config_dict.ConfigDict:
     completeness.arc_mag = (19.0, 20.5, 21.5, 22.0, 22.5, 23.0, 23.5, 24.0, 25.5)  # r, of the whole arc
     completeness.arc_snr = (0.0, 5.0, 10.0, 20.0, 30.0, 50.0, 80.0, 130.0, 300.0)  # in the best band
     return completeness
+
+
+def explore() -> config_dict.ConfigDict:
+    """The block config.explore: the local web app, explore/app.py."""
+    explore = config_dict.ConfigDict()
+    explore.port = 8765  # of 127.0.0.1; 0: any that is free
+    explore.iterations = 30  # of L-BFGS, when grades are learned from
+    explore.l2 = 1e-2  # penalty on the weights of that classifier
+    return explore

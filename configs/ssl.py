@@ -4,7 +4,7 @@ from ml_collections import config_dict
 
 from configs import common
 from configs.cutouts import fetching, lenses
-from configs.ranking import catalogue, completeness
+from configs.ranking import catalogue, completeness, explore
 from configs.views import STEPS, views
 from lensjax.core.errors import UserError
 
@@ -77,7 +77,7 @@ def default() -> config_dict.ConfigDict:
     config.embed = embeddings()
     config.neighbours = neighbours()
     config.probe = probe()
-    config.catalogue, config.completeness = catalogue(), completeness()
+    config.catalogue, config.completeness, config.explore = catalogue(), completeness(), explore()
     return config
 
 

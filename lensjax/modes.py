@@ -107,6 +107,13 @@ def catalogue(config: Any, workdir: pathlib.Path) -> None:
     export(config, workdir)
 
 
+def explore(config: Any, workdir: pathlib.Path) -> None:
+    """Serve the web app of the workdir's embeddings on this machine: look, search, grade, export."""
+    from lensjax.explore.app import explore
+
+    explore(config, workdir)
+
+
 def release(config: Any, workdir: pathlib.Path) -> None:
     """Write the best checkpoint as one small file, workdir/weights.npz, that search and numpy alone can open."""
     from lensjax.core.checkpoint import restore_for_inference, save_weights
@@ -138,6 +145,7 @@ MODES: dict[str, Callable[[Any, pathlib.Path], None]] = {
     "neighbours": neighbours,
     "probe": probe,
     "catalogue": catalogue,
+    "explore": explore,
     "release": release,
     "fetch": fetch,
 }
@@ -145,7 +153,7 @@ MODES: dict[str, Callable[[Any, pathlib.Path], None]] = {
 
 IMAGE_SYSTEMS = ("ssl", "lens")
 OF_SPECTRA = ("mock", "search")
-OF_IMAGES = ("convert", "embed", "neighbours", "probe", "catalogue")
+OF_IMAGES = ("convert", "embed", "neighbours", "probe", "catalogue", "explore")
 FOREIGN = {"ssl": (*OF_SPECTRA, "evaluate"), "lens": (*OF_SPECTRA, "convert")}  # modes that a system lacks
 
 

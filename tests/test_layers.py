@@ -17,6 +17,7 @@ MAX_FILE, MAX_FUNCTION = 400, 80  # lines
 FLOORS = {
     "run.py": 9,
     "lensjax/modes.py": 8,
+    "lensjax/explore": 7,
     "lensjax/evaluate": 7,
     "lensjax/search": 6,
     "lensjax/embed": 6,
@@ -45,6 +46,8 @@ OWNERS = {
     "jax.NamedSharding": ("lensjax/core/sharding.py",),
     "jax.P": ("lensjax/core/sharding.py",),
     "orbax": ("lensjax/core/checkpoint.py",),
+    "flask": ("lensjax/explore/app.py",),
+    "werkzeug": ("lensjax/explore/app.py",),
 }
 
 

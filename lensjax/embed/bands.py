@@ -166,7 +166,7 @@ def _tiles(columns: slice, product: np.ndarray) -> Iterator[tuple[int, np.ndarra
 
 
 def _inside(first: int, width: int, span: tuple[np.ndarray, np.ndarray], own: np.ndarray) -> np.ndarray | None:
-    """(n, width) bool, columns from `first` on that are in a row's window and not the row itself; None where all are."""
+    """(n, width) bool, columns from `first` on in a row's window and not the row itself; None where all are."""
     (low, high), end = span, first + width
     itself = np.flatnonzero((own >= first) & (own < end))
     if low.max() <= first and high.min() >= end and not len(itself):

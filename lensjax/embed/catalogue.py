@@ -52,7 +52,7 @@ def export(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
     columns |= read_scores(pathlib.Path(workdir) / FOLDER, embeddings, objects)
     best = _best(columns, settings)
     columns = {name: values[best] for name, values in columns.items()}
-    columns |= _identify(columns, settings) | {"rank": np.arange(1, len(best) + 1)}
+    columns |= identify(columns, settings) | {"rank": np.arange(1, len(best) + 1)}
     meta = {"CREATOR": "lensjax", "SORT": settings.sort, "OBJECTS": embeddings.rows}
     meta |= {"WEIGHTS": embeddings.about["weights"], "QUERIES": json.dumps(list(settings.queries))}
     paths = write_table(pathlib.Path(workdir), STEM, make_table(columns, meta, COLUMNS))
@@ -71,14 +71,21 @@ def compare(embeddings: Embeddings, queries: tuple[int, ...]) -> Columns:
             f"config.catalogue.queries has rows {asked.min()} to {asked.max()}, and there are rows 0 to "
             f"{embeddings.rows - 1}."
         )
-    wanted = normalise(embeddings.take(asked))
+    wanted = embeddings.take(asked)
     if not np.isfinite(wanted).all():
         raise UserError("an object of config.catalogue.queries has no embedding: ask for another row.")
+    similarity, nearest = most_similar(embeddings, wanted)
+    return {"similarity": similarity, "query": asked[nearest]}
+
+
+def most_similar(embeddings: Embeddings, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(cosine to the most similar of vectors wanted (K, D), its number), (N,) each; NaN, 0 without an embedding."""
+    similarity, nearest = np.empty(embeddings.rows, np.float32), np.empty(embeddings.rows, np.int64)
     for start in range(0, embeddings.rows, PIECE):
         rows = np.arange(start, min(start + PIECE, embeddings.rows))
-        cosine = normalise(embeddings.take(rows)) @ wanted.T
-        similarity[rows], query[rows] = cosine.max(1), asked[cosine.argmax(1)]
-    return {"similarity": similarity, "query": query}
+        cosine = normalise(embeddings.take(rows)) @ normalise(wanted).T
+        similarity[rows], nearest[rows] = cosine.max(1), cosine.argmax(1)
+    return similarity, nearest
 
 
 def read_scores(folder: pathlib.Path, embeddings: Embeddings, objects: Columns) -> Columns:
@@ -109,8 +116,11 @@ def _best(columns: Columns, settings: Any) -> np.ndarray:
     return order[: settings.num]
 
 
-def _identify(columns: Columns, settings: Any) -> Columns:
-    """ra, dec, name, viewer, known, known_distance (n,); NaN and empty without coordinates."""
+def identify(columns: Columns, settings: Any) -> Columns:
+    """ra, dec, name, viewer, known, known_distance (n,) of objects; NaN and empty without coordinates.
+
+    columns: object, and ra and dec in degrees where there are any. settings: config.catalogue.
+    """
     count = len(columns["object"])
     ra, dec = (np.asarray(columns.get(name, np.full(count, np.nan)), np.float64) for name in ("ra", "dec"))
     there = np.isfinite(ra) & np.isfinite(dec)

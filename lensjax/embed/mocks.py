@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
@@ -26,8 +27,10 @@ class MockSource:
         self._size, self._num = config.embed.batch_size, config.embed.num
         self.stamp = f"mocks {mocks.seed} {self._num} {self._size} {mocks.sim.to_json()} {config.data.size}"
 
-        def draw(block: Any) -> dict[str, jax.Array]:
-            batch = jax.vmap(simulate)(jax.random.split(jax.random.fold_in(key, block), self._size))
+        def draw(rows: jax.Array) -> dict[str, jax.Array]:
+            block, within = jnp.divmod(rows, self._size)
+            pick = jax.vmap(lambda b, w: jax.random.split(jax.random.fold_in(key, b), self._size)[w])
+            batch = jax.vmap(simulate)(pick(block, within))
             return {name: x for name, x in batch.items() if name not in ORACLE}
 
         self._draw = jax.jit(draw)
@@ -38,21 +41,22 @@ class MockSource:
 
     def table(self) -> dict[str, np.ndarray]:
         """Columns (N,) or (N, B): mag, psfsize, noise, ebv, label, kind and the rest of the truth."""
-        blocks = [self._block(i)[0] for i in range(-(-self._num // self._size))]
+        for start in range(0, self._num, self._size):
+            if start not in self._truth:
+                self._read(np.arange(start, start + self._size))
+        blocks = [self._truth[start] for start in range(0, self._num, self._size)]
         columns = {name: np.concatenate([block[name] for block in blocks])[: self._num] for name in blocks[0]}
         return {"file": np.full(self._num, "mock"), "row": np.arange(self._num), **columns}
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Images (n, H, H, B) nanomaggies of rows (n,)."""
-        block, within = np.divmod(np.asarray(rows), self._size)
-        images = {i: self._block(i, images=True)[1] for i in np.unique(block)}
-        return np.stack([images[b][w] for b, w in zip(block, within, strict=True)])
+        """Images (n, H, H, B) nanomaggies of rows (n,), any of them, drawn a batch at a time."""
+        rows = np.asarray(rows)
+        return np.concatenate([self._read(rows[i : i + self._size]) for i in range(0, len(rows), self._size)])
 
-    def _block(self, number: int, images: bool = False) -> tuple[dict[str, np.ndarray], Any]:
-        """(truth, images or None) of a block; drawn again only where the images are wanted."""
-        number, drawn = int(number), None
-        if images or number not in self._truth:
-            batch = jax.device_get(self._draw(np.int32(number)))
-            drawn = batch.pop("image")
-            self._truth[number] = batch
-        return self._truth[number], drawn
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        """Images of at most a batch; the truth of a whole block is kept."""
+        batch = jax.device_get(self._draw(np.resize(rows, self._size).astype(np.int32)))
+        images = batch.pop("image")
+        if rows[0] % self._size == 0 and np.array_equal(rows, rows[0] + np.arange(self._size)):
+            self._truth[int(rows[0])] = batch
+        return images[: len(rows)]

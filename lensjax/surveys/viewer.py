@@ -4,6 +4,7 @@ Lupton et al. (2004) stretch of g, r, z: with t_b = f_b s_b + m and I = mean_b m
 rgb = t_b arcsinh(Q I) / (sqrt(Q) I), red is z, green r and blue g, clipped to 0 and 1.
 """
 
+import io
 import pathlib
 
 import numpy as np
@@ -57,8 +58,18 @@ def read_picture(path) -> tuple[np.ndarray, np.ndarray]:
 
 def write_picture(path, image: np.ndarray) -> None:
     """Save flux (H, W, 3) in g, r, z as the viewer would show it, the first row lowest; the suffix says how."""
-    pixels = np.round(to_rgb(image[::-1]) * 255).astype(np.uint8)
-    _pillow().fromarray(pixels).save(pathlib.Path(path))
+    _picture(image).save(pathlib.Path(path))
+
+
+def to_png(image: np.ndarray) -> bytes:
+    """The same as the bytes of a PNG."""
+    buffer = io.BytesIO()
+    _picture(image).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def _picture(image: np.ndarray):
+    return _pillow().fromarray(np.round(to_rgb(image[::-1]) * 255).astype(np.uint8))
 
 
 def _pillow():

@@ -1,0 +1,1 @@
+"""The local web app of a finished workdir: look at cutouts, search by similarity, grade, export."""

@@ -1,0 +1,195 @@
+"""What the app shows: objects of a workdir in an order that was asked for, their pictures, and what grades teach."""
+
+import collections
+import math
+import pathlib
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lensjax.core.errors import UserError
+from lensjax.embed import catalogue, linear
+from lensjax.embed.embed import open_source
+from lensjax.embed.encoder import make_encoder
+from lensjax.embed.probe import FOLDER
+from lensjax.embed.store import OK, Embeddings
+from lensjax.explore.grades import LENSES, NAME, OTHERS, Grades
+from lensjax.surveys import viewer
+from lensjax.surveys.catalogues import make_table, write_table
+from lensjax.surveys.cutouts import fit, open_cutouts
+
+SORTS = ("score", "similarity", "taught", "magnitude", "object")
+STEM = "graded"
+GRADE = {"grade": ("", "meta.code.qual", "given by eye: A a lens, B probably, C perhaps, X no lens")}
+SHOWN = ("name", "ra", "dec", "known", "viewer", "score", "similarity", "mag_g", "mag_r", "mag_z", "label", "status")
+SAMPLE = 1_024  # objects, graded and drawn, that are learned from: of one size, so that one program serves them all
+PICTURES = 4_096  # that are kept
+
+
+class Request(NamedTuple):
+    """Which objects, in which order. queries: numbers of objects or names of uploads; window: mag, each way of any
+    query that is an object, 0 for none; grade: of this grade alone, "" for all."""
+
+    sort: str = "object"
+    queries: tuple[str, ...] = ()
+    window: float = 0.0
+    grade: str = ""
+
+
+class Gallery:
+    """Objects, pictures and grades of a workdir with embeddings; safe to be asked by several threads."""
+
+    def __init__(self, config: Any, workdir: str | pathlib.Path):
+        self.config, self.workdir = config, pathlib.Path(workdir)
+        self.embeddings = Embeddings(workdir)
+        objects = self.embeddings.objects()
+        self.columns = {"object": np.arange(self.embeddings.rows), **objects}
+        self.columns |= catalogue.read_scores(self.workdir / FOLDER, self.embeddings, objects)
+        self.grades = Grades(self.workdir / NAME, objects["file"], objects["row"])
+        self.taught = np.full(self.embeddings.rows, np.nan, np.float32)
+        self._source, self._encoder, self._lock = _open(config, objects["file"]), None, threading.RLock()
+        self._pictures: collections.OrderedDict[int, bytes] = collections.OrderedDict()
+        self._uploads: dict[str, np.ndarray] = {}
+        self._compared: tuple[tuple[str, ...], np.ndarray] = (), np.full(self.embeddings.rows, np.nan, np.float32)
+        if len(self._source) != self.embeddings.rows:
+            raise UserError(
+                f"{self.embeddings.folder} is of {self.embeddings.rows} objects, and their files hold "
+                f"{len(self._source)}: run --mode=embed again."
+            )
+
+    def page(self, asked: Request, start: int, count: int) -> dict[str, Any]:
+        """{"total", "objects"}: those from place `start` of the order on, at most `count`, as plain values."""
+        order, similarity = self.order(asked)
+        chosen = order[start : start + count]
+        columns = {name: values[chosen] for name, values in self.columns.items()} | {"similarity": similarity[chosen]}
+        columns |= catalogue.identify(columns, self.config.catalogue) | {"taught": self.taught[chosen]}
+        names = [name for name in (*SHOWN, "taught") if name in columns]
+        rows = [{name: _plain(columns[name][i]) for name in names} for i in range(len(chosen))]
+        objects = [{"object": int(n), "grade": self.grades[n], **row} for n, row in zip(chosen, rows, strict=True)]
+        self.pictures(chosen)
+        return {"total": len(order), "objects": objects}
+
+    def order(self, asked: Request) -> tuple[np.ndarray, np.ndarray]:
+        """(numbers of the objects (M,) in order, similarity (N,) to the queries)."""
+        if asked.sort not in SORTS:
+            raise UserError(f"there is no order {asked.sort!r}: expected one of {', '.join(SORTS)}.")
+        similarity = self.similarity(asked.queries)
+        key = {
+            "score": lambda: -self.columns["score"],
+            "similarity": lambda: -similarity,
+            "taught": lambda: -self.taught,
+            "magnitude": lambda: self.columns.get("mag_r", np.full(self.embeddings.rows, np.nan)),
+            "object": lambda: self.columns["object"],
+        }[asked.sort]()
+        order = np.argsort(key, kind="stable")
+        keep = np.isfinite(key)
+        numbers = [int(query) for query in asked.queries if query.isdecimal()]
+        if asked.window and numbers and "mag_r" in self.columns:
+            mag = self.columns["mag_r"]
+            keep &= (np.abs(mag[:, None] - mag[numbers]) <= asked.window).any(1)
+        if asked.grade:
+            keep &= self.grades.column() == asked.grade
+        return order[keep[order]], similarity
+
+    def similarity(self, queries: tuple[str, ...]) -> np.ndarray:
+        """(N,) the largest cosine to one of the queries; NaN without any. The last answer is kept."""
+        with self._lock:
+            if self._compared[0] != queries:
+                vectors = np.array([self._vector(query) for query in queries], np.float32)
+                self._compared = queries, catalogue.most_similar(self.embeddings, vectors)[0]
+            return self._compared[1] if queries else np.full(self.embeddings.rows, np.nan, np.float32)
+
+    def _vector(self, query: str) -> np.ndarray:
+        if query in self._uploads:
+            return self._uploads[query]
+        if not query.isdecimal() or int(query) >= self.embeddings.rows:
+            raise UserError(f"there is no object {query}: expected 0 to {self.embeddings.rows - 1}.")
+        vector = self.embeddings.take(np.array([int(query)]))[0]
+        if not np.isfinite(vector).all():
+            raise UserError(f"object {query} has no embedding: ask for another.")
+        return vector
+
+    def upload(self, path: pathlib.Path) -> str:
+        """Embed the first image of a file (FITS, HDF5, numpy, viewer PNG or JPEG); returns its name as a query."""
+        with self._lock:
+            self._encoder = self._encoder or make_encoder(self.config, self.workdir)
+            encoder, source = self._encoder, open_cutouts(str(path), self.config.augment.size)
+            image = source.read(np.array([0]))
+            if not np.isfinite(image).all():
+                raise UserError(f"the image cannot be used: {source.table()['status'][0]}.")
+            if encoder.identity != self.embeddings.about["weights"]:
+                raise UserError("the weights changed since the objects were embedded: run --mode=embed again.")
+            batch = np.repeat(fit(image, encoder.config.augment.size), self.config.embed.batch_size, 0)
+            name = f"upload-{len(self._uploads) + 1}"
+            self._uploads[name] = np.asarray(encoder.embed(batch))[0]
+            self._keep(name, image[0])
+            return name
+
+    def teach(self) -> dict[str, int]:
+        """Fit a linear classifier to the grades, and give every object its probability, `taught`.
+
+        Lenses are those graded A and B. Others are those graded X, and, as nearly nothing in a survey is a lens,
+        objects without a grade, drawn at random (Stein et al. 2022, section 3.3). UserError without a lens.
+        """
+        grade, usable = self.grades.column(), self.columns["status"] == OK
+        lens, other, free = (np.flatnonzero(np.isin(grade, given) & usable) for given in (LENSES, OTHERS, ("",)))
+        if not len(lens):
+            raise UserError("no object with an embedding has grade A or B yet: grade one lens at least.")
+        drawn = np.random.default_rng(0).permutation(free)[: max(SAMPLE - len(lens) - len(other), 0)]
+        rows = np.concatenate([lens, other, drawn])
+        label = np.arange(len(rows)) < len(lens)
+        settings = self.config.explore
+        probe = linear.fit(self.embeddings.take(rows), label, settings.iterations, settings.l2)[-1]
+        for start in range(0, self.embeddings.rows, catalogue.PIECE):
+            piece = np.arange(start, min(start + catalogue.PIECE, self.embeddings.rows))
+            logit = probe.logit(self.embeddings.take(piece)).astype(np.float64)
+            self.taught[piece] = 1 / (1 + np.exp(-np.clip(logit, -500, 500)))
+        return {"lenses": len(lens), "others": len(other), "drawn": len(drawn)}
+
+    def pictures(self, numbers: np.ndarray) -> None:
+        """Draw the objects' pictures, those that are not there yet in one go."""
+        with self._lock:
+            missing = [int(n) for n in numbers if int(n) not in self._pictures]
+            if missing:
+                for number, image in zip(missing, self._source.read(np.array(missing)), strict=True):
+                    self._keep(number, image)
+
+    def picture(self, name: int | str) -> bytes:
+        """PNG of an object in the viewer's colours, or of an upload."""
+        with self._lock:
+            if name not in self._pictures and isinstance(name, int) and 0 <= name < self.embeddings.rows:
+                self.pictures(np.array([name]))
+            if name not in self._pictures:
+                raise UserError(f"there is no picture of {name}.")
+            return self._pictures[name]
+
+    def _keep(self, name: Any, image: np.ndarray) -> None:
+        three = np.linspace(0, image.shape[-1] - 1, 3).round().astype(int)
+        self._pictures[name] = viewer.to_png(np.nan_to_num(image[..., three]))
+        while len(self._pictures) > PICTURES:
+            self._pictures.popitem(last=False)
+
+    def export(self) -> list[pathlib.Path]:
+        """Write the graded objects, best grade first, as graded.fits, .ecsv, .vot and .parquet; their paths."""
+        grade = self.grades.column()
+        chosen = np.flatnonzero(grade != "")
+        if not len(chosen):
+            raise UserError("no object has a grade yet: there is nothing to export.")
+        chosen = chosen[np.argsort(grade[chosen], kind="stable")]
+        columns = {name: values[chosen] for name, values in self.columns.items()} | {"grade": grade[chosen]}
+        columns |= catalogue.identify(columns, self.config.catalogue) | {"rank": np.arange(1, len(chosen) + 1)}
+        meta = {"CREATOR": "lensjax", "OBJECTS": self.embeddings.rows, "WEIGHTS": self.embeddings.about["weights"]}
+        return write_table(self.workdir, STEM, make_table(columns, meta, GRADE | catalogue.COLUMNS))
+
+
+def _open(config: Any, file: np.ndarray) -> Any:
+    """The images of the objects: mocks, or the files that they came from, at the size that most of these have."""
+    files = list(dict.fromkeys(map(str, file)))
+    return open_source(config) if files == ["mock"] else open_cutouts(files)
+
+
+def _plain(value: Any) -> Any:
+    """A number, text, or None for NaN."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

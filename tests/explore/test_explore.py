@@ -1,0 +1,192 @@
+"""The web app: its orders are those of the numbers behind them, grades last, what they teach is right, errors speak."""
+
+import io
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from configs import ssl
+from lensjax.core.errors import UserError
+from lensjax.embed import store
+from lensjax.explore.app import make_app
+from lensjax.explore.gallery import Gallery, Request
+from lensjax.surveys import viewer
+
+COUNT, LOST = 60, 5
+RNG = np.random.default_rng(3)
+KIND = np.arange(COUNT) % 6 == 0  # the objects to find: a cluster of embeddings of their own
+VECTORS = (RNG.normal(size=(COUNT, 8)) + 8 * KIND[:, None] * np.eye(8)[0]).astype(np.float32)
+IMAGES = (0.02 * RNG.random((COUNT, 3, 20, 20))).astype(np.float32)
+MAG = np.linspace(17, 19, COUNT)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    values = VECTORS.copy()
+    values[LOST] = np.nan
+    chunks = store.Chunks(tmp_path / store.FOLDER, COUNT, 16, "mine")
+    for i in chunks.missing():
+        chunks.write(i, values[list(chunks.span(i))])
+    np.savez(tmp_path / "cutouts.npz", images=IMAGES)
+    file, flux = np.full(COUNT, str(tmp_path / "cutouts.npz")), np.tile(10 ** (0.4 * (22.5 - MAG))[:, None], 3)
+    places = {"ra": RNG.uniform(0, 360, COUNT), "dec": RNG.uniform(-30, 30, COUNT), "flux": flux}
+    chunks.finish({"file": file, "row": np.arange(COUNT), **places}, {"weights": "w"})
+    return tmp_path
+
+
+@pytest.fixture
+def gallery(workdir):
+    return Gallery(ssl.get_config("smoke"), workdir)
+
+
+@pytest.fixture
+def client(gallery):
+    return make_app(gallery).test_client()
+
+
+def cosine(rows):
+    unit = VECTORS / np.linalg.norm(VECTORS, axis=1, keepdims=True)
+    found = (unit @ unit[rows].T).max(1)
+    found[LOST] = np.nan
+    return found
+
+
+def test_similar_objects_come_first_and_those_without_an_embedding_not_at_all(client):
+    found = client.get("/api/objects?sort=similarity&queries=12, 40&count=500").json
+    expected = cosine([12, 40])
+    assert found["total"] == COUNT - 1
+    assert [one["object"] for one in found["objects"]] == np.argsort(-expected, kind="stable")[: COUNT - 1].tolist()
+    np.testing.assert_allclose([one["similarity"] for one in found["objects"]], np.sort(expected)[::-1][1:], rtol=1e-5)
+    first = found["objects"][0]
+    assert first["name"].startswith("J") and "ra=" in first["viewer"] and first["score"] is None
+
+
+def test_a_window_keeps_objects_as_bright_as_a_query(gallery):
+    order, _ = gallery.order(Request("similarity", ("30",), window=0.2))
+    assert sorted(order) == np.flatnonzero(np.abs(MAG - MAG[30]) <= 0.2).tolist()
+
+
+def test_pages_follow_each_other(client):
+    parts = [client.get(f"/api/objects?sort=magnitude&start={start}&count=25").json["objects"] for start in (0, 25, 50)]
+    assert [one["object"] for part in parts for one in part] == list(range(COUNT))
+
+
+def test_grades_last_and_are_taken_back(client, gallery, workdir):
+    for number, grade in ((7, "A"), (8, "X"), (9, "B"), (8, "")):
+        answer = client.post("/api/grades", json={"object": number, "grade": grade})
+        assert answer.status_code == 200
+    assert answer.json == {"graded": 2}
+    again = Gallery(ssl.get_config("smoke"), workdir)
+    assert [again.grades[n] for n in (7, 8, 9)] == ["A", "", "B"]
+    assert again.order(Request(grade="A"))[0].tolist() == [7]
+
+
+def test_grades_of_objects_that_are_gone_stay_in_the_file(gallery, workdir):
+    (workdir / "grades.csv").write_text('file,row,grade\n"old, one.h5",3,C\n')
+    again = Gallery(ssl.get_config("smoke"), workdir)
+    again.grades.set(0, "A")
+    assert '"old, one.h5",3,C' in (workdir / "grades.csv").read_text()
+    assert (again.grades.column() != "").sum() == 1
+
+
+def test_a_few_grades_bring_up_the_rest_of_their_kind(client):
+    for number in (0, 6, 12):
+        client.post("/api/grades", json={"object": number, "grade": "B"})
+    for number in (1, 2):
+        client.post("/api/grades", json={"object": number, "grade": "X"})
+    used = client.post("/api/teach", json={}).json
+    assert used == {"lenses": 3, "others": 2, "drawn": COUNT - 6}
+    found = client.get("/api/objects?sort=taught&count=500").json["objects"]
+    best = {one["object"] for one in found[: KIND.sum()]}
+    assert {0, 6, 12} < best and len(best & set(np.flatnonzero(KIND))) >= KIND.sum() - 2
+    assert len(found) == COUNT - 1 and found[0]["taught"] > 0.5 > found[-1]["taught"]
+
+
+def test_pictures_are_the_viewers_colours(client):
+    answer = client.get("/picture/17.png")
+    assert answer.mimetype == "image/png"
+    expected = np.round(viewer.to_rgb(np.moveaxis(IMAGES[17], 0, -1)[::-1]) * 255)
+    from PIL import Image
+
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.data))), expected)
+
+
+def test_graded_objects_leave_in_every_format(client, workdir):
+    for number, grade in ((3, "X"), (11, "A"), (4, "B")):
+        client.post("/api/grades", json={"object": number, "grade": grade})
+    for suffix in ("fits", "ecsv", "vot", "parquet"):
+        answer = client.get(f"/graded.{suffix}")
+        assert answer.status_code == 200
+        (workdir / f"mine.{suffix}").write_bytes(answer.data)
+        answer.close()
+        table = Table.read(workdir / f"mine.{suffix}", **({"format": "ascii.ecsv"} if suffix == "ecsv" else {}))
+        assert [str(grade) for grade in table["grade"]] == ["A", "B", "X"]
+        assert table["object"].tolist() == [11, 4, 3]
+
+
+def test_an_image_of_ones_own_finds_its_like(workdir, tmp_path):
+    """With the real encoder: the picture of an object is most similar to that object."""
+    from lensjax.core.checkpoint import save_weights
+    from lensjax.embed.embed import embed
+    from lensjax.tasks import make_task
+
+    config = ssl.get_config("smoke")
+    params, state, _ = make_task(config).init(jax_key())
+    save_weights(workdir, params, state, config)
+    images = np.random.default_rng(1).normal(0, 0.3, (COUNT, 3, 40, 40)).astype(np.float32)
+    np.savez(workdir / "cutouts.npz", images=images)
+    config.embed.input = str(workdir / "cutouts.npz")
+    embed(config, workdir)
+    client = make_app(Gallery(config, workdir)).test_client()
+    np.savez(tmp_path / "one.npz", images=images[23:24])
+    sent = client.post("/api/upload", data={"image": (io.BytesIO((tmp_path / "one.npz").read_bytes()), "one.npz")})
+    assert sent.json == {"query": "upload-1"}
+    found = client.get("/api/objects?sort=similarity&queries=upload-1&count=2").json["objects"]
+    assert found[0]["object"] == 23 and found[0]["similarity"] == pytest.approx(1, abs=2e-3)
+    assert client.get("/picture/upload-1.png").status_code == 200
+    wrong = client.post("/api/upload", data={"image": (io.BytesIO(b"nothing"), "one.fits")})
+    assert wrong.status_code == 400 and "one.fits" in wrong.json["error"]
+
+
+def jax_key():
+    import jax
+
+    return jax.random.key(5)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/api/objects?sort=colour", "no order 'colour'"),
+        ("/api/objects?sort=similarity&queries=999", "no object 999"),
+        (f"/api/objects?sort=similarity&queries={LOST}", "no embedding"),
+        ("/api/objects?window=wide", "window is 'wide'"),
+        ("/picture/999.png", "no picture of 999"),
+        ("/graded.doc", "no format doc"),
+        ("/graded.fits", "no object has a grade"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(client, path, said):
+    answer = client.get(path)
+    assert answer.status_code == 400 and said in answer.json["error"]
+
+
+def test_wrong_grades_and_lessons_without_a_lens_are_refused(client):
+    assert "no grade 'Z'" in client.post("/api/grades", json={"object": 1, "grade": "Z"}).json["error"]
+    assert "no object 99" in client.post("/api/grades", json={"object": 99, "grade": "A"}).json["error"]
+    assert "grade one lens" in client.post("/api/teach", json={}).json["error"]
+
+
+def test_other_sites_are_not_served(client):
+    assert client.get("/api/about", headers={"Host": "evil.example"}).status_code == 400
+    assert client.post("/api/grades", data="object=1&grade=A").status_code == 415
+    assert client.get("/").status_code == 200
+
+
+def test_a_bad_file_of_grades_and_a_workdir_without_embeddings_are_refused(workdir, tmp_path):
+    (workdir / "grades.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match=r"grades\.csv is no table"):
+        Gallery(ssl.get_config("smoke"), workdir)
+    with pytest.raises(UserError, match="run --mode=embed"):
+        Gallery(ssl.get_config("smoke"), tmp_path / "elsewhere")
