@@ -25,8 +25,9 @@ def survey(count: int) -> bands.Sorted:
     mag = np.sort(20 + np.log10(rng.uniform(size=count)) / SLOPE).astype(np.float32)
     vectors = rng.standard_normal((count, DIMENSIONS), dtype=np.float32)
     vectors += 0.7 * rng.standard_normal((200, DIMENSIONS), dtype=np.float32)[rng.integers(0, 200, count)]
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return bands.Sorted(vectors, *bands.windows(mag, WINDOW))
+    unit = bands.empty_vectors(vectors.shape)
+    np.divide(vectors, np.linalg.norm(vectors, axis=1, keepdims=True), out=unit)
+    return bands.Sorted(unit, *bands.windows(mag, WINDOW))
 
 
 def blocks(objects: bands.Sorted) -> list[np.ndarray]:

@@ -5,9 +5,11 @@ similarities are computed one at a time; an entry is kept where it exceeds its r
 so that a little more than k entries do. Where all objects are queries, each tile also serves as its transpose. Rows
 that end with too few entries are searched again in full, so the result is exact whatever the sample said.
 
-The products are JAX's, dispatched one ahead, so that the device computes while numpy picks entries from the last one.
+The products are JAX's, dispatched ahead, so that the device computes while numpy picks entries from the last one.
 """
 
+import collections
+import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 TILE = 1024  # rows of a product, and of what is held together
-WIDE = 4  # tiles that one product is wide
-SLACK = 2.5  # standard deviations by which the sample's rank is lowered: fewer rows are searched again
+AHEAD = 2  # products that the device works on beyond the one in hand
+ALIGNED = 64  # bytes
+SLACK = 3.0  # standard deviations by which the sample's rank is lowered: fewer rows are searched again
 
 
 class Sorted(NamedTuple):
@@ -40,6 +43,13 @@ class Found(NamedTuple):
     similarity: np.ndarray
 
 
+def empty_vectors(shape: tuple[int, int]) -> np.ndarray:
+    """Room for vectors (N, D) float32 at a multiple of ALIGNED bytes, where a CPU multiplies them without a copy."""
+    room = np.empty(4 * math.prod(shape) + ALIGNED, np.uint8)
+    start = -room.ctypes.data % ALIGNED
+    return room[start : start + 4 * math.prod(shape)].view(np.float32).reshape(shape)
+
+
 def windows(mag: np.ndarray, window: float) -> tuple[np.ndarray, np.ndarray]:
     """(low, high) of sorted magnitudes (N,) and a window each way; 0: no window.
 
@@ -52,49 +62,68 @@ def windows(mag: np.ndarray, window: float) -> tuple[np.ndarray, np.ndarray]:
     return np.searchsorted(exact, exact - half, "left"), np.searchsorted(exact, exact + half, "right")
 
 
+def pack(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Entries as uint64 that sort as their values do, of equal ones the earlier column last; none of them is 0.
+
+    values (...) float32, columns (...) below 2^32. One array is sorted and moved twice as fast as two.
+    """
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))  # negative numbers sort backwards by their bits
+    return ordered.astype(np.uint64) << np.uint64(32) | ~columns.astype(np.uint32)
+
+
+def unpack(keys: np.ndarray) -> Found:
+    """Undoes `pack`, of the best first; where a key is 0, there is no entry."""
+    ordered = (keys >> np.uint64(32)).astype(np.uint32)
+    bits = np.where(ordered >> 31, ordered & np.uint32((1 << 31) - 1), ~ordered)
+    empty = keys == 0
+    values = np.where(empty, np.float32(-np.inf), bits.view(np.float32))
+    return Found(np.where(empty, -1, (~keys.astype(np.uint32)).astype(np.int32)), values)
+
+
 class Candidates:
     """Entries above each row's threshold, of n rows: at least the k best, and room for a tile more."""
 
     def __init__(self, threshold: np.ndarray, k: int):
         self.k, self.threshold = k, threshold
-        self.values = np.full((len(threshold), k + TILE), -np.inf, np.float32)
-        self.columns = np.full(self.values.shape, -1, np.int32)
+        self.keys = np.zeros((len(threshold), k + TILE), np.uint64)
         self.fill = np.zeros(len(threshold), np.int64)
 
-    def add(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
-        """Entries (m,) by ascending row, at most TILE of any row."""
+    def add(self, tile: np.ndarray, first: int, inside: np.ndarray | None) -> None:
+        """Those of a tile (n, m), whose columns begin at `first`, that are above their row's threshold.
+
+        inside (n, m): which may be; None: all.
+        """
+        hit = tile > self.threshold[:, None]
+        if inside is not None:
+            hit &= inside
+        flat = np.flatnonzero(hit)
+        rows, columns = np.divmod(flat.astype(np.uint32), np.uint32(tile.shape[1]))
         count = np.bincount(rows, minlength=len(self.fill))
-        full = np.flatnonzero(self.fill + count > self.values.shape[1])
+        full = np.flatnonzero(self.fill + count > self.keys.shape[1])
         if len(full):
             self._compact(full)
         start = np.cumsum(count) - count
-        place = (self.fill - start)[rows] + np.arange(len(rows)) + rows * self.values.shape[1]
-        self.values.reshape(-1)[place] = values
-        self.columns.reshape(-1)[place] = columns
+        place = np.repeat(self.fill - start + np.arange(len(count)) * self.keys.shape[1], count) + np.arange(len(flat))
+        self.keys.reshape(-1)[place] = pack(tile.reshape(-1)[flat], columns + np.uint32(first))
         self.fill += count
 
     def _compact(self, rows: np.ndarray) -> None:
         """Keep the k best of these rows, and raise their thresholds to them."""
-        values, columns = self._best(rows)
-        self.values[rows], self.columns[rows] = -np.inf, -1
-        self.values[rows, : self.k], self.columns[rows, : self.k] = values, columns
-        self.threshold[rows] = np.maximum(self.threshold[rows], values.min(1))
+        best = _best(self.keys[rows], self.k)
+        self.keys[rows] = 0
+        self.keys[rows, : self.k] = best
+        self.threshold[rows] = np.maximum(self.threshold[rows], unpack(best[:, -1]).similarity)
         self.fill[rows] = np.minimum(self.fill[rows], self.k)
-
-    def _best(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        values, columns = self.values[rows], self.columns[rows]
-        best = np.argpartition(-values, self.k - 1, axis=1)[:, : self.k]
-        return np.take_along_axis(values, best, 1), np.take_along_axis(columns, best, 1)
 
     def found(self) -> Found:
         """The k best of every row."""
-        values, columns = self._best(np.arange(len(self.fill)))
-        return _ordered(values, columns)
+        return unpack(_best(self.keys, self.k))
 
 
-def _ordered(values: np.ndarray, columns: np.ndarray) -> Found:
-    order = np.argsort(-values, axis=1)
-    return Found(np.take_along_axis(columns, order, 1), np.take_along_axis(values, order, 1))
+def _best(keys: np.ndarray, k: int) -> np.ndarray:
+    """The k largest of each row of keys (n, m), largest first."""
+    return np.sort(np.partition(keys, keys.shape[1] - k, axis=1)[:, -k:], axis=1)[:, ::-1]
 
 
 def all_neighbours(objects: Sorted, k: int) -> Iterator[tuple[slice, Found]]:
@@ -106,18 +135,16 @@ def all_neighbours(objects: Sorted, k: int) -> Iterator[tuple[slice, Found]]:
     waiting: dict[int, Candidates] = {}
     for start in range(0, total, TILE):
         rows = slice(start, min(start + TILE, total))
-        own = np.arange(rows.start, rows.stop)
-        for columns, product in _products(objects, objects.unit[rows], start, int(objects.high[rows].max())):
-            for other, tile in _tiles(columns, product):
-                if other not in waiting:
-                    here = slice(other, min(other + TILE, total))
-                    thresholds = _thresholds(objects, objects.unit[here], _span(objects, here), k)
-                    waiting[other] = Candidates(thresholds, k)
-                inside = _inside(other, tile.shape[1], _span(objects, rows), own)
-                _add_rows(waiting[start], tile, other, inside)
-                if other != start:
-                    _add_columns(waiting[other], tile, start, inside)
-        yield rows, _complete(waiting.pop(start), objects, objects.unit[rows], _span(objects, rows), own)
+        own, span = np.arange(rows.start, rows.stop), _span(objects, rows)
+        for other, tile, turned in _products(objects, objects.unit[rows], start, int(objects.high[rows].max()), True):
+            if other not in waiting:
+                here = slice(other, min(other + TILE, total))
+                waiting[other] = Candidates(_thresholds(objects, objects.unit[here], _span(objects, here), k), k)
+            inside = _inside(other, tile.shape[1], span, own)
+            waiting[start].add(tile, other, inside)
+            if other != start:
+                waiting[other].add(turned, start, None if inside is None else inside.T)
+        yield rows, _complete(waiting.pop(start), objects, objects.unit[rows], span, own)
 
 
 def neighbours_of(
@@ -129,40 +156,45 @@ def neighbours_of(
     """
     own = np.full(len(queries), -1) if own is None else own
     candidates = Candidates(_thresholds(objects, queries, span, k), k)
-    for columns, product in _products(objects, queries, int(span[0].min()), int(span[1].max())):
-        for other, tile in _tiles(columns, product):
-            _add_rows(candidates, tile, other, _inside(other, tile.shape[1], span, own))
+    for other, tile, _ in _products(objects, queries, int(span[0].min()), int(span[1].max())):
+        candidates.add(tile, other, _inside(other, tile.shape[1], span, own))
     return _complete(candidates, objects, queries, span, own)
 
 
-@jax.jit
-def _cosines(one: jax.Array, two: jax.Array) -> jax.Array:
-    """(n, m) of unit vectors (n, D) and (m, D), in float32 on any device."""
-    return jnp.matmul(one, two.T, precision=jax.lax.Precision.HIGHEST)
+@functools.partial(jax.jit, static_argnames="both")
+def _cosines(one: jax.Array, two: jax.Array, both: bool = False) -> tuple[jax.Array, ...]:
+    """(n, m) of unit vectors (n, D) and (m, D), in float32 on any device; and, if `both`, the transpose."""
+    product = jnp.matmul(one, two.T, precision=jax.lax.Precision.HIGHEST)
+    return (product, product.T) if both else (product, product[:0])
 
 
-def _products(objects: Sorted, queries: np.ndarray, low: int, high: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """(columns, cosines of the queries with these rows) over low .. high and what fills up the tiles at the ends."""
-    end, last = min(-(-high // TILE) * TILE, len(objects.unit)), None
-    left = jnp.asarray(queries)
-    for start in range(low // TILE * TILE, end, WIDE * TILE):
-        columns = slice(start, min(start + WIDE * TILE, end))
-        dispatched = columns, _cosines(left, np.asarray(objects.unit[columns]))
-        if last is not None:
-            yield last[0], np.asarray(last[1])
-        last = dispatched
-    if last is not None:
-        yield last[0], np.asarray(last[1])
+def _products(
+    objects: Sorted, queries: np.ndarray, low: int, high: int, both: bool = False
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """(first row of a tile, cosines of the queries with it, their transpose if `both`) over low .. high and what fills
+    up the tiles at the ends."""
+    end, dispatched = min(-(-high // TILE) * TILE, len(objects.unit)), collections.deque()
+    left = _to_device(queries)
+    for start in range(low // TILE * TILE, end, TILE):
+        tile = _to_device(objects.unit[start : min(start + TILE, end)])
+        dispatched.append((start, *_cosines(left, tile, both)))
+        if len(dispatched) > AHEAD:
+            yield _fetch(*dispatched.popleft())
+    while dispatched:
+        yield _fetch(*dispatched.popleft())
+
+
+def _to_device(vectors: np.ndarray) -> jax.Array:
+    """A CPU uses rows where they are, if they begin at a multiple of ALIGNED bytes, as in a .npy file they often do."""
+    return jax.device_put(vectors, may_alias=True)
+
+
+def _fetch(start: int, product: jax.Array, turned: jax.Array) -> tuple[int, np.ndarray, np.ndarray]:
+    return start, np.asarray(product), np.asarray(turned)
 
 
 def _span(objects: Sorted, rows: slice) -> tuple[np.ndarray, np.ndarray]:
     return objects.low[rows], objects.high[rows]
-
-
-def _tiles(columns: slice, product: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(first column, entries (n, TILE) or what is left at the end) of a product of these columns."""
-    for start in range(columns.start, columns.stop, TILE):
-        yield start, product[:, start - columns.start : start - columns.start + TILE]
 
 
 def _inside(first: int, width: int, span: tuple[np.ndarray, np.ndarray], own: np.ndarray) -> np.ndarray | None:
@@ -177,34 +209,12 @@ def _inside(first: int, width: int, span: tuple[np.ndarray, np.ndarray], own: np
     return inside
 
 
-def _above(tile: np.ndarray, threshold: np.ndarray, inside: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, columns) (m,) of a tile's entries above a threshold that broadcasts against it, by ascending row."""
-    hit = tile > threshold
-    if inside is not None:
-        hit &= inside
-    return np.divmod(np.flatnonzero(hit), tile.shape[1])
-
-
-def _add_rows(candidates: Candidates, tile: np.ndarray, first: int, inside: np.ndarray | None) -> None:
-    """Entries of the tile, whose columns begin at `first`, above the thresholds of its rows."""
-    rows, columns = _above(tile, candidates.threshold[:, None], inside)
-    candidates.add(rows, columns + first, tile[rows, columns])
-
-
-def _add_columns(candidates: Candidates, tile: np.ndarray, first: int, inside: np.ndarray | None) -> None:
-    """Entries of the tile's transpose, whose columns begin at `first`."""
-    rows, columns = _above(tile, candidates.threshold, inside)
-    order = np.argsort(columns.astype(np.uint16), kind="stable")  # a radix sort
-    rows, columns = rows[order], columns[order]
-    candidates.add(columns, rows + first, tile[rows, columns])
-
-
 def _thresholds(objects: Sorted, queries: np.ndarray, span: tuple[np.ndarray, np.ndarray], k: int) -> np.ndarray:
     """(n,) similarity that somewhat more than k objects of each query's window should exceed; -inf for small ones."""
     low, high = span
     first, last = int(low.min()), int(high.max())
     sample = np.unique(np.linspace(first, last - 1, min(TILE, last - first)).astype(np.int64))
-    similarity = np.array(_cosines(jnp.asarray(queries), objects.unit[sample]))
+    similarity = np.array(_cosines(_to_device(queries), objects.unit[sample])[0])
     inside = (sample >= low[:, None]) & (sample < high[:, None])
     similarity[~inside] = -np.inf
     seen, number = inside.sum(1), np.maximum(high - low, 1)
@@ -223,12 +233,11 @@ def _complete(
     available = high - low - ((own >= low) & (own < high))
     found = candidates.found()
     for i in np.flatnonzero(candidates.fill < np.minimum(candidates.k, available)):
-        similarity = objects.unit[low[i] : high[i]] @ queries[i]
-        if low[i] <= own[i] < high[i]:
-            similarity[own[i] - low[i]] = -np.inf
-        kept = min(candidates.k, int(available[i]))
-        best = np.argpartition(-similarity, kept - 1)[:kept]
-        again = _ordered(similarity[best][None], best[None] + low[i])
+        columns = np.arange(low[i], high[i])
+        columns = columns[columns != own[i]]
+        keys = pack(objects.unit[low[i] : high[i]] @ queries[i], np.arange(low[i], high[i]))[columns - low[i]]
+        again = unpack(_best(keys[None], min(candidates.k, len(columns))))
+        kept = len(again.rows[0])
         found.rows[i, :kept], found.similarity[i, :kept] = again.rows[0], again.similarity[0]
     return found
 

@@ -38,10 +38,11 @@ def beside(snr: jax.Array, mask: jax.Array, shifts: tuple[int, ...] = SHIFTS) ->
     snr, mask: (P,), of a narrow filter, and true where the pixel is good. shifts: pixels to each companion, by default
     those of [OII].
     """
-    others, seen = shifted(jnp.where(mask, snr, 0.0), shifts), shifted(mask, shifts)
-    line = half_square(others, LINEAR_SNR) + np.float32(math.log(PRESENT * math.sqrt(2 * math.pi) / PRIOR_WIDTH))
-    odds = jnp.where(seen, jnp.logaddexp(np.float32(math.log(1 - PRESENT)), line), 0.0)
-    return others, odds.sum(0)
+    known = jnp.where(mask, snr, 0.0)
+    line = half_square(known, LINEAR_SNR) + np.float32(math.log(PRESENT * math.sqrt(2 * math.pi) / PRIOR_WIDTH))
+    odds = jnp.where(mask, jnp.logaddexp(np.float32(math.log(1 - PRESENT)), line), 0.0)
+    # Once for every place, not anew for every line that may be there.
+    return shifted(known, shifts), shifted(jax.lax.optimization_barrier(odds), shifts).sum(0)
 
 
 def joint_snr(snr: jax.Array, odds: jax.Array) -> jax.Array:

@@ -111,3 +111,21 @@ def test_the_sample_leaves_few_rows_to_do_again():
 def test_memory_is_that_of_a_window():
     narrow, wide = (bands.memory_of_all(objects(5000, window=w), 50) for w in (0.01, 5.0))
     assert narrow < wide / 5
+
+
+def test_packed_entries_sort_by_value_then_by_the_earlier_column_and_come_back():
+    values = np.array([0.5, -0.25, 0.0, 1.0, -1.0, 0.5, 1e-30, -0.0], np.float32)
+    columns = np.array([7, 0, 3, 2**31 - 1, 5, 2, 9, 1])
+    keys = bands.pack(values, columns)
+    assert keys.all()
+    order = np.argsort(keys)[::-1]
+    np.testing.assert_array_equal(order, [3, 5, 0, 6, 2, 7, 1, 4])
+    found = bands.unpack(np.append(keys, np.uint64(0)))
+    np.testing.assert_array_equal(found.similarity, np.append(values, -np.inf).astype(np.float32))
+    np.testing.assert_array_equal(found.rows, np.append(columns, -1))
+
+
+def test_vectors_lie_where_products_take_no_copy():
+    room = bands.empty_vectors((3, 5))
+    assert room.shape == (3, 5) and room.dtype == np.float32 and room.ctypes.data % bands.ALIGNED == 0
+    assert room.flags.c_contiguous and room.flags.writeable
