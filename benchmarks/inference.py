@@ -68,7 +68,7 @@ def feature_constants(config) -> dict:
     _, constants = features.make_features(config)
     kernels = [filters.line_kernel(*shape) for shape in features.FILTERS]
     longest = max(map(len, kernels)) // 2
-    kinds = (1, features.NUM_TEMPLATES - 1, templates.NUM_POLYNOMIALS)
+    kinds = (1, len(constants["templates"]) - 1, templates.NUM_POLYNOMIALS)
     arrays = {
         "templates": constants["templates"],
         "start": (loglam[0] - float(constants["loglam0"])) / grid.STEP,
@@ -80,7 +80,7 @@ def feature_constants(config) -> dict:
         "floor": np.repeat([0.0, 0.0, features.POLYNOMIAL_FLOOR], kinds),
         "lens_lines": grid.pixel(np.array(lines.LENS_LINES), loglam),
         "rest_lines": grid.pixel(np.array(lines.EMPIRICAL_REST), loglam),
-        "sky_lines": grid.pixel(np.array([*lines.SKY_LINES, *lines.AIRGLOW]), loglam),
+        "sky_lines": grid.pixel(np.array([*lines.SKY_LINES, *lines.AIRGLOW, *lines.NIGHT_SKY]), loglam),
     }
     return {name: np.asarray(value, np.float32) for name, value in arrays.items()}
 

@@ -94,6 +94,7 @@ def demo(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.train.update(dict(steps=600, batch_size=128, log_every=20, eval_every=200, checkpoint_every=100))
     config.optim.update(dict(name="adamw", learning_rate=2e-3, encoder_factor=0.3, warmup_steps=50, clip_norm=1.0))
     config.data.lens_share = 0.3
+    config.loss.likeness_weight = 1.0
     config.evaluate.update(dict(num=12_000, lens_fraction=0.15))
     return config
 

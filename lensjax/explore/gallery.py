@@ -19,7 +19,7 @@ from lensjax.surveys import viewer
 from lensjax.surveys.catalogues import make_table, write_table
 from lensjax.surveys.cutouts import fit, open_cutouts
 
-SORTS = ("score", "similarity", "taught", "magnitude", "object")
+SORTS = ("score", "magnitude", "object", "similarity", "taught")  # the first that there is comes up first
 STEM = "graded"
 GRADE = {"grade": ("", "meta.code.qual", "given by eye: A a lens, B probably, C perhaps, X no lens")}
 SHOWN = ("name", "ra", "dec", "known", "viewer", "score", "similarity", "mag_g", "mag_r", "mag_z", "label", "status")

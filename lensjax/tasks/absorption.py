@@ -116,7 +116,7 @@ def _features(example: Example, constants: Example, loglam: np.ndarray, names, s
     civ = doublet_snr(*sums, CIV_SEPARATION)
     single = jnp.where(good, line[LINE], 0.0)
     odds = companions.beside(single, good, SUPPORT)[1]
-    rivals = companions.shifted(jnp.where(good, doublet, 0.0), RIVALS).max(0)
+    rivals = functools.reduce(jnp.maximum, companions.shifted(jnp.where(good, doublet, 0.0), RIVALS))
     root = jnp.sqrt(ivar)
     channels = {
         "residual": jnp.clip(-residual * root, -CLIP, CLIP)[None],
@@ -238,10 +238,10 @@ def doublet_snr(signal: jax.Array, norm: jax.Array, separation: int) -> jax.Arra
     signal, norm: (K, P) of `line_sums` with SIGMAS. separation: pixels to the second line.
     """
     best = jnp.zeros(signal.shape[1])
+    (first, second), (first_norm, second_norm) = (companions.shifted(x, (0, separation)) for x in (signal, norm))
     for k in range(len(SIGMAS)):
-        second, second_norm = (companions.shifted(x[k], (separation,))[0] for x in (signal, norm))
         for ratio, share in zip(RATIOS, PRIOR[k], strict=True):
-            total, both = signal[k] + ratio * second, norm[k] + ratio**2 * second_norm
+            total, both = first[k] + ratio * second[k], first_norm[k] + ratio**2 * second_norm[k]
             square = jnp.maximum(total, 0.0) ** 2 / jnp.maximum(both, 1e-12)
             best = jnp.maximum(best, square + np.float32(2 * math.log(share)))
     return jnp.sqrt(best)

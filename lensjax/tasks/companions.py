@@ -4,6 +4,7 @@ On a grid of constant log wavelength every line of a galaxy is a fixed number of
 redshift. So the matched-filter S/N of the companions is that of the same spectrum, shifted.
 """
 
+import functools
 import math
 
 import jax
@@ -21,12 +22,15 @@ PRIOR_WIDTH = 17.0  # of its S/N, as for the line itself: see `heads.PixelHead`
 LINEAR_SNR = 5.0  # beyond which one place has no more than a linear vote, as in the head
 
 
-def shifted(values: jax.Array, shifts: tuple[int, ...]) -> jax.Array:
-    """values (P,) as seen `shifts` pixels redward of each pixel (blueward if negative), (K, P); 0 beyond the ends."""
-    num = values.shape[0]
-    padded = jnp.pad(values, (max(0, -min(shifts)), max(0, *shifts)))
-    start = max(0, -min(shifts))
-    return jnp.stack([padded[start + shift : start + shift + num] for shift in shifts])
+def shifted(values: jax.Array, shifts: tuple[int, ...]) -> list[jax.Array]:
+    """values (..., P) as seen `shifts` pixels redward of each pixel (blueward if negative); 0 beyond the ends.
+
+    They are computed, and lengthened with zeros, once, not anew for every shift.
+    """
+    num, start = values.shape[-1], max(0, -min(shifts))
+    longer = jnp.pad(values, (*((0, 0),) * (values.ndim - 1), (start, max(0, *shifts))))
+    longer = jax.lax.optimization_barrier(longer)
+    return [longer[..., start + shift : start + shift + num] for shift in shifts]
 
 
 def beside(snr: jax.Array, mask: jax.Array, shifts: tuple[int, ...] = SHIFTS) -> tuple[jax.Array, jax.Array]:
@@ -41,8 +45,7 @@ def beside(snr: jax.Array, mask: jax.Array, shifts: tuple[int, ...] = SHIFTS) ->
     known = jnp.where(mask, snr, 0.0)
     line = half_square(known, LINEAR_SNR) + np.float32(math.log(PRESENT * math.sqrt(2 * math.pi) / PRIOR_WIDTH))
     odds = jnp.where(mask, jnp.logaddexp(np.float32(math.log(1 - PRESENT)), line), 0.0)
-    # Once for every place, not anew for every line that may be there.
-    return shifted(known, shifts), shifted(jax.lax.optimization_barrier(odds), shifts).sum(0)
+    return jnp.stack(shifted(known, shifts)), functools.reduce(jnp.add, shifted(odds, shifts))
 
 
 def joint_snr(snr: jax.Array, odds: jax.Array) -> jax.Array:
