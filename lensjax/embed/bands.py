@@ -122,8 +122,8 @@ class Candidates:
 
 
 def _best(keys: np.ndarray, k: int) -> np.ndarray:
-    """The k largest of each row of keys (n, m), largest first."""
-    return np.sort(np.partition(keys, keys.shape[1] - k, axis=1)[:, -k:], axis=1)[:, ::-1]
+    """The k largest of keys (..., m), largest first."""
+    return np.sort(np.partition(keys, keys.shape[-1] - k)[..., -k:])[..., ::-1]
 
 
 def all_neighbours(objects: Sorted, k: int) -> Iterator[tuple[slice, Found]]:
@@ -233,12 +233,12 @@ def _complete(
     available = high - low - ((own >= low) & (own < high))
     found = candidates.found()
     for i in np.flatnonzero(candidates.fill < np.minimum(candidates.k, available)):
-        columns = np.arange(low[i], high[i])
-        columns = columns[columns != own[i]]
-        keys = pack(objects.unit[low[i] : high[i]] @ queries[i], np.arange(low[i], high[i]))[columns - low[i]]
-        again = unpack(_best(keys[None], min(candidates.k, len(columns))))
-        kept = len(again.rows[0])
-        found.rows[i, :kept], found.similarity[i, :kept] = again.rows[0], again.similarity[0]
+        keys = pack(objects.unit[low[i] : high[i]] @ queries[i], np.arange(low[i], high[i]))
+        if low[i] <= own[i] < high[i]:
+            keys[own[i] - low[i]] = 0
+        kept = min(candidates.k, len(keys))
+        again = unpack(_best(keys, kept))
+        found.rows[i, :kept], found.similarity[i, :kept] = again
     return found
 
 
