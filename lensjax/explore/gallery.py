@@ -51,7 +51,7 @@ class Gallery:
         self._source, self._encoder, self._lock = _open(config, objects["file"]), None, threading.RLock()
         self._pictures: collections.OrderedDict[int, bytes] = collections.OrderedDict()
         self._uploads: dict[str, np.ndarray] = {}
-        self._compared: tuple[tuple[str, ...], np.ndarray] = (), np.full(self.embeddings.rows, np.nan, np.float32)
+        self._compared: tuple[tuple[str, ...], np.ndarray] = (), np.empty(0)
         if len(self._source) != self.embeddings.rows:
             raise UserError(
                 f"{self.embeddings.folder} is of {self.embeddings.rows} objects, and their files hold "
@@ -94,11 +94,13 @@ class Gallery:
 
     def similarity(self, queries: tuple[str, ...]) -> np.ndarray:
         """(N,) the largest cosine to one of the queries; NaN without any. The last answer is kept."""
+        if not queries:
+            return np.full(self.embeddings.rows, np.nan, np.float32)
         with self._lock:
             if self._compared[0] != queries:
                 vectors = np.array([self._vector(query) for query in queries], np.float32)
                 self._compared = queries, catalogue.most_similar(self.embeddings, vectors)[0]
-            return self._compared[1] if queries else np.full(self.embeddings.rows, np.nan, np.float32)
+            return self._compared[1]
 
     def _vector(self, query: str) -> np.ndarray:
         if query in self._uploads:

@@ -58,6 +58,7 @@ def test_similar_objects_come_first_and_those_without_an_embedding_not_at_all(cl
     assert found["total"] == COUNT - 1
     assert [one["object"] for one in found["objects"]] == np.argsort(-expected, kind="stable")[: COUNT - 1].tolist()
     np.testing.assert_allclose([one["similarity"] for one in found["objects"]], np.sort(expected)[::-1][1:], rtol=1e-5)
+    assert all(one["similarity"] is None for one in client.get("/api/objects").json["objects"])
     first = found["objects"][0]
     assert first["name"].startswith("J") and "ra=" in first["viewer"] and first["score"] is None
 
