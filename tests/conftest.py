@@ -1,4 +1,4 @@
-"""Eight fake devices, hasty compilation, strict rank promotion, and the folder of real data where there is one."""
+"""Four fake devices, hasty compilation, strict rank promotion, and the folder of real data where there is one."""
 
 import os
 import pathlib
@@ -7,13 +7,10 @@ import pathlib
 # operations one by one have finite ones.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_force_host_platform_device_count=8"
+    "--xla_force_host_platform_device_count=4"
     " --xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true",
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Files of tests compile many a program in common, and so does the next run.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import jax
 import pytest
