@@ -73,3 +73,16 @@ def test_weights_of_another_input_are_refused_by_name(encoder):
     settings.model.stretch.name = "rgb"
     with pytest.raises(UserError, match=r"config\.model\.stretch"):
         make_task(settings).init(jax.random.key(0))
+
+
+def test_likeness_is_added_with_its_weight(batch):
+    values = []
+    for weight in (0.0, 1.0, 2.0):
+        settings = config()
+        settings.loss.likeness_weight = weight
+        task, tx = make_task(settings), make_optimizer(settings.optim, 10)
+        state = jax.jit(lambda key, task=task, tx=tx: init_state(task, tx, key))(jax.random.key(0))
+        values.append(float(jax.jit(task.loss)(state.params, state, batch, jax.random.key(1))[0]))
+    assert batch["label"].sum() >= 2
+    assert values[1] > values[0] + 0.1
+    assert values[2] - values[0] == pytest.approx(2 * (values[1] - values[0]), rel=1e-4)
