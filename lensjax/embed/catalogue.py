@@ -15,7 +15,6 @@ from lensjax.surveys.known import known_objects
 
 Columns = dict[str, np.ndarray]
 STEM = "ranked"
-PIECE = 65_536  # embeddings that are compared at a time
 COLUMNS = {
     "rank": ("", "meta.record", "place in the list, from 1"),
     "name": ("", "meta.id;meta.main", "JHHMMSS.ss+DDMMSS.s, truncated J2000 coordinates"),
@@ -81,9 +80,9 @@ def compare(embeddings: Embeddings, queries: tuple[int, ...]) -> Columns:
 def most_similar(embeddings: Embeddings, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(cosine to the most similar of vectors wanted (K, D), its number), (N,) each; NaN, 0 without an embedding."""
     similarity, nearest = np.empty(embeddings.rows, np.float32), np.empty(embeddings.rows, np.int64)
-    for start in range(0, embeddings.rows, PIECE):
-        rows = np.arange(start, min(start + PIECE, embeddings.rows))
-        cosine = normalise(embeddings.take(rows)) @ normalise(wanted).T
+    directions = normalise(wanted).T
+    for rows, vectors in embeddings.pieces():
+        cosine = normalise(vectors) @ directions
         similarity[rows], nearest[rows] = cosine.max(1), cosine.argmax(1)
     return similarity, nearest
 

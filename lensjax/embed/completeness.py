@@ -16,6 +16,7 @@ from lensjax.core import checkpoint
 from lensjax.core.errors import UserError
 from lensjax.core.files import replacing
 from lensjax.data.inject_arcs import observing
+from lensjax.embed import linear
 from lensjax.embed.encoder import RELEASED, make_encoder
 from lensjax.embed.probe import FOLDER
 from lensjax.embed.store import Embeddings
@@ -75,13 +76,9 @@ def make_scorer(config: Any, workdir: pathlib.Path) -> Callable[[np.ndarray], np
     if embeddings.about["weights"] != encoder.identity:
         raise UserError(f"the probe of {workdir} is of other weights: run --mode=embed and --mode=probe again.")
     with np.load(workdir / FOLDER / "classifiers.npz") as stored:
-        weight, bias = stored["weight"], stored["bias"]
+        probes = [linear.Probe(*pair) for pair in zip(stored["weight"], stored["bias"], strict=True)]
 
-    def score(images: np.ndarray) -> np.ndarray:
-        logits = np.asarray(encoder.embed(images), np.float64) @ weight.T + bias
-        return np.mean(1 / (1 + np.exp(-np.clip(logits, -500, 500))), axis=1)
-
-    return score
+    return lambda images: linear.probability(probes, np.asarray(encoder.embed(images)))
 
 
 def inject(config: Any, cutouts: Cutouts, score: Callable[[np.ndarray], np.ndarray]) -> Injected:

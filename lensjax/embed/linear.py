@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from scipy import special
 
 
 class Probe(NamedTuple):
@@ -18,6 +19,11 @@ class Probe(NamedTuple):
     def logit(self, vectors: np.ndarray) -> np.ndarray:
         """(n,) of vectors (n, D)."""
         return np.asarray(vectors, np.float32) @ self.weight + self.bias
+
+
+def probability(probes: list[Probe], vectors: np.ndarray) -> np.ndarray:
+    """(n,) float64, the classifiers' mean probability of a lens, of vectors (n, D)."""
+    return np.mean([special.expit(probe.logit(vectors).astype(np.float64)) for probe in probes], axis=0)
 
 
 @functools.partial(jax.jit, static_argnames="iterations")

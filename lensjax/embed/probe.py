@@ -6,7 +6,6 @@ classifiers then rank all objects together.
 
 import json
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from lensjax.surveys.labels import match_lenses
 from lensjax.tasks.metrics import average_precision, roc_auc
 
 FOLDER = "probe"
-GATHER = 65_536  # rows that are scored at a time
 
 
 def probe(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -98,7 +96,7 @@ def _labels(settings: Any, embeddings: Embeddings) -> np.ndarray:
     else:
         label = np.asarray(embeddings.objects(["label"])["label"], np.float64)
     label = np.where(np.isin(label, (0, 1)), label, -1).astype(np.int64)
-    for rows, vectors in _pieces(embeddings):
+    for rows, vectors in embeddings.pieces():
         label[rows] = np.where(np.isfinite(vectors).all(1), label[rows], -1)
     for value, name in ((1, "lenses"), (0, "non-lenses")):
         if (label == value).sum() < 4:
@@ -138,21 +136,14 @@ def _by_row(path: str, row: np.ndarray, values: np.ndarray, rows: int) -> np.nda
     return label
 
 
-def _pieces(embeddings: Embeddings) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for start in range(0, embeddings.rows, GATHER):
-        rows = np.arange(start, min(start + GATHER, embeddings.rows))
-        yield rows, embeddings.take(rows)
-
-
 def _rank(path: pathlib.Path, embeddings: Embeddings, probes: list[linear.Probe], label: np.ndarray) -> int:
     """Write the objects that have an embedding, best first by the classifiers' mean probability; returns how many."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     score = np.full(embeddings.rows, np.nan, np.float32)
-    for rows, vectors in _pieces(embeddings):
-        logits = np.stack([p.logit(vectors) for p in probes]).astype(np.float64)
-        score[rows] = (1 / (1 + np.exp(-np.clip(logits, -500, 500)))).mean(0)
+    for rows, vectors in embeddings.pieces():
+        score[rows] = linear.probability(probes, vectors)
     order = np.argsort(-score, kind="stable")[: int(np.isfinite(score).sum())]
     columns = {name: values[order] for name, values in embeddings.objects().items() if name not in ("label", "score")}
     with replacing(path) as temporary:

@@ -5,6 +5,7 @@
 
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from lensjax.physics.bands import BANDS
 
 FOLDER, OBJECTS, SUMMARY = "embeddings", "objects.parquet", "embeddings.json"
 OK = "ok"
+PIECE = 65_536  # embeddings that are looked at together
 
 
 class Chunks:
@@ -104,6 +106,12 @@ class Embeddings:
                 raise UserError(f"{path} has no column {name}, only {', '.join(names)}: embed cutouts that have it.")
         table = pq.read_table(path, columns=columns)
         return {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
+
+    def pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(rows (n,), embeddings (n, D) float32) of all objects in turn, at most PIECE at a time."""
+        for start in range(0, self.rows, PIECE):
+            rows = np.arange(start, min(start + PIECE, self.rows))
+            yield rows, self.take(rows)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Embeddings (n, D) float32 of rows (n,), in any order; only the chunks that are needed are opened."""

@@ -100,7 +100,7 @@ def make_app(gallery: Gallery) -> Any:
     @app.get("/picture/<name>.png")
     def picture(name: str) -> Any:
         png = gallery.picture(int(name) if name.isdecimal() else name)
-        return Response(png, mimetype="image/png", headers={"Cache-Control": "max-age=3600"})
+        return Response(png, mimetype="image/png", headers={"Cache-Control": "no-store"})
 
     @app.get("/graded.<suffix>")
     def graded(suffix: str) -> Any:

@@ -17,7 +17,7 @@ from lensjax.embed.store import OK, Embeddings
 from lensjax.explore.grades import LENSES, NAME, OTHERS, Grades
 from lensjax.surveys import viewer
 from lensjax.surveys.catalogues import make_table, write_table
-from lensjax.surveys.cutouts import fit, open_cutouts
+from lensjax.surveys.cutouts import open_cutouts
 
 SORTS = ("score", "magnitude", "object", "similarity", "taught")  # the first that there is comes up first
 STEM = "graded"
@@ -116,13 +116,16 @@ class Gallery:
         """Embed the first image of a file (FITS, HDF5, numpy, viewer PNG or JPEG); returns its name as a query."""
         with self._lock:
             self._encoder = self._encoder or make_encoder(self.config, self.workdir)
-            encoder, source = self._encoder, open_cutouts(str(path), self.config.augment.size)
-            image = source.read(np.array([0]))
-            if not np.isfinite(image).all():
-                raise UserError(f"the image cannot be used: {source.table()['status'][0]}.")
+            encoder = self._encoder
             if encoder.identity != self.embeddings.about["weights"]:
                 raise UserError("the weights changed since the objects were embedded: run --mode=embed again.")
-            batch = np.repeat(fit(image, encoder.config.augment.size), self.config.embed.batch_size, 0)
+            source = open_cutouts(str(path), encoder.config.augment.size)
+            image, bands = source.read(np.array([0])), len(encoder.config.augment.noise)
+            if not np.isfinite(image).all():
+                raise UserError(f"the image cannot be used: {source.table()['status'][0]}.")
+            if image.shape[-1] != bands:
+                raise UserError(f"the image has {image.shape[-1]} bands: give one with the encoder's {bands}.")
+            batch = np.repeat(image, self.config.embed.batch_size, 0)
             name = f"upload-{len(self._uploads) + 1}"
             self._uploads[name] = np.asarray(encoder.embed(batch))[0]
             self._keep(name, image[0])
@@ -142,11 +145,9 @@ class Gallery:
         rows = np.concatenate([lens, other, drawn])
         label = np.arange(len(rows)) < len(lens)
         settings = self.config.explore
-        probe = linear.fit(self.embeddings.take(rows), label, settings.iterations, settings.l2)[-1]
-        for start in range(0, self.embeddings.rows, catalogue.PIECE):
-            piece = np.arange(start, min(start + catalogue.PIECE, self.embeddings.rows))
-            logit = probe.logit(self.embeddings.take(piece)).astype(np.float64)
-            self.taught[piece] = 1 / (1 + np.exp(-np.clip(logit, -500, 500)))
+        probes = linear.fit(self.embeddings.take(rows), label, settings.iterations, settings.l2)[-1:]
+        for piece, vectors in self.embeddings.pieces():
+            self.taught[piece] = linear.probability(probes, vectors)
         return {"lenses": len(lens), "others": len(other), "drawn": len(drawn)}
 
     def pictures(self, numbers: np.ndarray) -> None:

@@ -62,7 +62,7 @@ def write_picture(path, image: np.ndarray) -> None:
 
 
 def to_png(image: np.ndarray) -> bytes:
-    """The same as the bytes of a PNG."""
+    """PNG of flux (H, W, 3) in g, r, z, nanomaggies a pixel, as `write_picture` saves it."""
     buffer = io.BytesIO()
     _picture(image).save(buffer, "png")
     return buffer.getvalue()

@@ -152,6 +152,22 @@ def unit(x: jax.Array) -> jax.Array:
     return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + TINY)
 
 
+def likeness(features: jax.Array, label: jax.Array, temperature: float) -> jax.Array:
+    """How badly the other lenses of a batch stand out among the rows most similar to a lens; 0 without two lenses.
+
+    The supervised contrastive loss (Khosla et al. 2020, eq. 2) with positives as the only anchors, whose rivals are all
+    other rows: InfoNCE with every other lens as a positive; what is no lens need not be like anything. features (N, D),
+    of any length; label (N,) 0 or 1. Log(N - 1) where all rows are alike.
+    """
+    directions = unit(features)
+    own = jnp.eye(len(label), dtype=bool)
+    logits = jnp.where(own, -1e9, directions @ directions.T / temperature)
+    mates = jnp.where(own, 0.0, label[None] * label[:, None])
+    entropy = optax.losses.softmax_cross_entropy(logits, mates / jnp.maximum(mates.sum(1, keepdims=True), 1.0))
+    anchors = mates.sum(1) > 0
+    return jnp.sum(jnp.where(anchors, entropy, 0.0)) / jnp.maximum(jnp.sum(anchors), 1)
+
+
 def spread(features: jax.Array, query: jax.Array, positive: jax.Array) -> Metrics:
     """Whether the features (N, D) collapse, and how the unit projections (N, P) of the two views lie.
 

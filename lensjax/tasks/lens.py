@@ -18,7 +18,7 @@ from lensjax.data.augment import centre, make_augment
 from lensjax.models import init_variables, make_model
 from lensjax.tasks import losses
 from lensjax.tasks.classify import map_chunks
-from lensjax.tasks.contrast import make_views
+from lensjax.tasks.contrast import likeness, make_views
 from lensjax.tasks.stretch import channels, make_stretch
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def make_task(config: Any) -> Task:
         logit = classify(params["head"], features)
         value = losses.focal(logit, label, config.loss.gamma)
         if config.loss.likeness_weight:
-            value += config.loss.likeness_weight * losses.likeness(features, label, config.loss.temperature)
+            value += config.loss.likeness_weight * likeness(features, label, config.loss.temperature)
         return value, (moved, {}, {"accuracy": jnp.mean((logit > 0) == (label > 0.5))})
 
     def predict_chunk(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -1,4 +1,4 @@
-"""What training minimises: the focal loss of the object, the cross-entropy of the line's pixel, likeness of lenses."""
+"""What training minimises: the focal loss of the object, the cross-entropy of the line's pixel."""
 
 import jax
 import jax.numpy as jnp
@@ -44,19 +44,3 @@ def kind(kind_logit: jax.Array, first: jax.Array, label: jax.Array) -> jax.Array
     """
     entropy = optax.losses.sigmoid_binary_cross_entropy(kind_logit, first.astype(jnp.float32))
     return jnp.sum(entropy * label) / jnp.maximum(jnp.sum(label), 1.0)
-
-
-def likeness(features: jax.Array, label: jax.Array, temperature: float) -> jax.Array:
-    """How badly the other lenses of a batch stand out among the rows most similar to a lens; 0 without two lenses.
-
-    The supervised contrastive loss (Khosla et al. 2020, eq. 2) with positives as the only anchors, whose rivals are all
-    other rows: InfoNCE with every other lens as a positive; what is no lens need not be like anything. features (N, D),
-    of any length; label (N,) 0 or 1. Log(N - 1) where all rows are alike.
-    """
-    unit = features / jnp.sqrt(jnp.sum(jnp.square(features), axis=1, keepdims=True) + 1e-12)
-    own = jnp.eye(len(label), dtype=bool)
-    logits = jnp.where(own, -1e9, unit @ unit.T / temperature)
-    mates = jnp.where(own, 0.0, label[None] * label[:, None])
-    entropy = optax.losses.softmax_cross_entropy(logits, mates / jnp.maximum(mates.sum(1, keepdims=True), 1.0))
-    anchors = mates.sum(1) > 0
-    return jnp.sum(jnp.where(anchors, entropy, 0.0)) / jnp.maximum(jnp.sum(anchors), 1)

@@ -146,6 +146,9 @@ def test_an_image_of_ones_own_finds_its_like(workdir, tmp_path):
     found = client.get("/api/objects?sort=similarity&queries=upload-1&count=2").json["objects"]
     assert found[0]["object"] == 23 and found[0]["similarity"] == pytest.approx(1, abs=2e-3)
     assert client.get("/picture/upload-1.png").status_code == 200
+    np.savez(tmp_path / "two.npz", images=images[:1, :2])
+    wrong = client.post("/api/upload", data={"image": (io.BytesIO((tmp_path / "two.npz").read_bytes()), "two.npz")})
+    assert wrong.status_code == 400 and "2 bands" in wrong.json["error"]
     wrong = client.post("/api/upload", data={"image": (io.BytesIO(b"nothing"), "one.fits")})
     assert wrong.status_code == 400 and "one.fits" in wrong.json["error"]
 

@@ -65,25 +65,3 @@ def test_kind_counts_lines_only_and_equals_the_cross_entropy():
     expected = np.mean([np.log1p(np.exp(-2.0)), np.log1p(np.exp(1.0))])
     assert float(losses.kind(logit, first, label)) == pytest.approx(expected, rel=1e-5)
     assert float(losses.kind(logit, first, 0 * label)) == 0
-
-
-def test_likeness_equals_a_plain_loop_over_lenses_and_their_mates():
-    features, label = np.random.default_rng(0).normal(size=(7, 5)), np.array([1, 0, 1, 0, 0, 1, 0], np.float32)
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    parts = []
-    for i in np.flatnonzero(label):
-        weights = {j: np.exp(unit[i] @ unit[j] / 0.3) for j in range(7) if j != i}
-        mates = [j for j in weights if label[j]]
-        parts.append(-np.mean([np.log(weights[j] / sum(weights.values())) for j in mates]))
-    found = losses.likeness(jnp.asarray(features), jnp.asarray(label), 0.3)
-    np.testing.assert_allclose(found, np.mean(parts), rtol=1e-5)
-    np.testing.assert_allclose(losses.likeness(jnp.asarray(9 * features), jnp.asarray(label), 0.3), found, rtol=1e-5)
-    np.testing.assert_allclose(losses.likeness(jnp.ones((7, 5)), jnp.asarray(label), 0.3), np.log(6), rtol=1e-5)
-
-
-@pytest.mark.parametrize("lenses", [0, 1])
-def test_likeness_without_two_lenses_is_zero_with_its_gradient(lenses):
-    label = jnp.zeros(4).at[:lenses].set(1.0)
-    value, slope = jax.value_and_grad(losses.likeness)(jnp.zeros((4, 3)), label, 0.1)
-    assert value == 0
-    np.testing.assert_array_equal(slope, np.zeros((4, 3)))
