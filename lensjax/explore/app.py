@@ -1,5 +1,7 @@
 """The app over HTTP, on this machine alone: one page, a few JSON answers, pictures. Flask does the protocol."""
 
+import contextlib
+import io
 import math
 import pathlib
 import tempfile
@@ -27,7 +29,8 @@ def explore(config: Any, workdir: str | pathlib.Path) -> None:
     from werkzeug.serving import make_server
 
     try:
-        server = make_server(HOST, config.explore.port, app, threaded=True)
+        with contextlib.redirect_stderr(io.StringIO()):  # it would say so in two lines of its own, and exit
+            server = make_server(HOST, config.explore.port, app, threaded=True)
     except (OSError, SystemExit):
         raise UserError(
             f"port {config.explore.port} of this machine is taken: choose another with --config.explore.port."

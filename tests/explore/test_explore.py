@@ -1,6 +1,7 @@
 """The web app: its orders are those of the numbers behind them, grades last, what they teach is right, errors speak."""
 
 import io
+import socket
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from astropy.table import Table
 from configs import ssl
 from lensjax.core.errors import UserError
 from lensjax.embed import store
-from lensjax.explore.app import make_app
+from lensjax.explore.app import explore, make_app
 from lensjax.explore.gallery import Gallery, Request
 from lensjax.surveys import viewer
 
@@ -194,3 +195,12 @@ def test_a_bad_file_of_grades_and_a_workdir_without_embeddings_are_refused(workd
         Gallery(ssl.get_config("smoke"), workdir)
     with pytest.raises(UserError, match="run --mode=embed"):
         Gallery(ssl.get_config("smoke"), tmp_path / "elsewhere")
+
+
+def test_a_port_that_is_taken_is_told_in_one_sentence(workdir, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = ssl.get_config("smoke")
+        config.explore.port = taken.getsockname()[1]
+        with pytest.raises(UserError, match="is taken: choose another"):
+            explore(config, workdir)
+    assert capsys.readouterr().err == ""
