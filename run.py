@@ -1,9 +1,9 @@
-"""Train a line finder on mock spectra, evaluate it, and search a survey with it:
-  python run.py --config=configs/lya.py:demo --workdir=runs/demo
+"""Find rare objects: configs/lya.py and mgii.py in spectra, ssl.py and lens.py in images.
   python run.py --config=configs/lya.py --workdir=runs/x --mode=search --config.search.input=FOLDER
-
-Modes: train (default), build, evaluate, mock, search, inject, convert, embed, neighbours, probe, catalogue, explore,
-release, fetch. Variants of a config follow a colon. Any of its settings is a flag, --config.KEY=VALUE, after --config.
+Modes: train (default), evaluate, build (write the mocks as a TFDS set), fetch (download spectra or cutouts), inject
+(completeness in your own data), release (the best checkpoint as one file); spectra: search, mock (plates to search);
+images: embed, neighbours, probe, catalogue, explore (the web app), convert (a PyTorch encoder). A config's variant
+follows a colon, configs/lya.py:demo. Any setting is a flag, --config.KEY=VALUE, after --config.
 """
 
 import pathlib

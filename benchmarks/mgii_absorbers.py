@@ -30,13 +30,19 @@ from lensjax.physics import grid
 from lensjax.search import restore
 from lensjax.tasks import metrics
 
-SETS = ("paper", "paper2796", "survey")
+SETS = {  # name -> title in the figure
+    "paper": "artificial set",
+    "paper2796": "artificial set, cuts on 2796 alone",
+    "survey": "survey-like set",
+}
 FPRS = (0.01, 0.003)
 CUTS = {"network": 0.0, "practical": 0.0, "traditional": 0.0, "oracle": 0.0}
-LABELS = {
-    "network": "network",
-    "practical": "doublet filter, the network's continuum",
-    "traditional": "doublet filter, running median",
+DRAWN = {  # scorer -> label and marker in the figure; open markers let a curve below them be seen
+    "network": dict(label="network", marker="o", markersize=3.5),
+    "practical": dict(
+        label="doublet filter, the network's continuum", marker="s", markersize=8, markerfacecolor="none", zorder=3
+    ),
+    "traditional": dict(label="doublet filter, running median", marker="^", markersize=4),
 }
 BATCH, FITTED = 256, 20_000
 
@@ -113,21 +119,19 @@ def pulls(fits: dict[str, np.ndarray]) -> dict[str, Any]:
 def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Completeness of absorbers at the purity against W and z, for the network and both filters."""
     figure, axes = figures.panels(len(SETS), 2, sharey=True)
-    for row, name in zip(axes, SETS, strict=True):
+    for row, (name, title) in zip(axes, SETS.items(), strict=True):
         for axis, (key, label) in zip(row, (("by_ew", "W 2796 (Å)"), ("by_z", "z of the absorber")), strict=True):
-            for offset, scorer in enumerate(("network", "practical", "traditional")):
+            for offset, (scorer, style) in enumerate(DRAWN.items()):
                 cells = result[name][scorer]["absorbers"][key]
-                rates = np.array(cells["completeness"], float).T
-                columns = dict(zip(("completeness", "lower", "upper"), rates, strict=True))
-                width = 0.01 * (cells["edges"][-1] - cells["edges"][0])
-                curve = {"edges": cells["edges"], **columns}
-                figures.plot_by_snr(
-                    axis, curve, width * (offset - 1), {**figures.STYLES[scorer], "label": LABELS[scorer]}
-                )
-            axis.set(xlabel=label, title=f"{name}: absorbers at a purity of 99.1 %", ylim=(-0.02, 1.03))
+                found, low, high = 100 * np.array(cells["completeness"], float).T
+                errors = np.maximum([found - low, high - found], 0)
+                shift = 0.01 * (cells["edges"][-1] - cells["edges"][0]) * (offset - 1)
+                centres = figures.middles(cells["edges"]) + shift
+                axis.errorbar(centres, found, errors, elinewidth=1, **{**figures.STYLES[scorer], **style})
+            axis.set(xlabel=label, title=title, ylim=(-4, 104))
             axis.grid(alpha=0.3)
-        row[0].set_ylabel("completeness")
-    axes[0, 0].legend(loc="lower right", fontsize=9)
+        row[0].set_ylabel("completeness at 99.1 % purity (%)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(DRAWN), fontsize=9)
     figures.save(figure, path)
 
 

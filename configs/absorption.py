@@ -1,4 +1,4 @@
-"""Blocks of configs/mgii.py: the traditional doublet search, from hits to a catalogue, injection."""
+"""Blocks of configs/mgii.py: the traditional doublet search, from hits to a catalogue, injection, mock plates."""
 
 from ml_collections import config_dict
 

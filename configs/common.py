@@ -25,6 +25,12 @@ def common() -> config_dict.ConfigDict:
     config.optim.warmup_steps = 500
     config.optim.weight_decay = 1e-4
     config.optim.clip_norm = 1.0
+    return config
+
+
+def spectra() -> config_dict.ConfigDict:
+    """`common`, and what a system that is searched in spectra has besides."""
+    config = common()
 
     config.search = config_dict.ConfigDict()
     config.search.input = ""  # file, folder, glob, or a text file that lists files
@@ -61,7 +67,7 @@ def common() -> config_dict.ConfigDict:
     config.fetch = config_dict.ConfigDict()
     config.fetch.list = ""  # text file, one plate-mjd-fiber a line
     config.fetch.redshift = (0.0, 0.0)  # or: galaxies in this range, found through SPARCL
-    config.fetch.release = "BOSS-DR16"  # SPARCL's name of the release that is searched by redshift
+    config.fetch.release = "BOSS-DR16"  # SPARCL's name of the SDSS or BOSS release that is searched by redshift
     config.fetch.limit = 1000  # objects of a redshift range
     config.fetch.base_url = "https://data.sdss.org/sas/dr17"
     config.fetch.workers = 4  # downloads at a time
@@ -111,6 +117,8 @@ def smoke(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.train.update({"steps": 4, "batch_size": 8, "log_every": 1, "eval_every": 2, "checkpoint_every": 2})
     config.optim.warmup_steps = 1
     config.data.update({"num_train": 64, "num_test": 32})
+    if "search" not in config:
+        return config
     config.search.update({"batch_size": 8, "report_hits": 2})
     few = {"fibers": 40, "sky_fraction": 0.0, "lya_rate": 0.3}
     config.mock.update({name: value for name, value in few.items() if name in config.mock})

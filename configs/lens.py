@@ -13,8 +13,8 @@ VARIANTS = ("default", "scratch", "demo", "smoke")
 def get_config(variant: str = "default") -> config_dict.ConfigDict:
     """One page: data, views, encoder, fine-tuning, evaluation, catalogue.
 
-    Variants: "default", the paper's fine-tuning of a ResNet50; "scratch", the same from random weights; "demo", the
-    released small encoder on mocks, minutes on two cores; "smoke", seconds.
+    Variants: "default", the paper's fine-tuning of a ResNet50, which --config.finetune.encoder names; "scratch", the
+    same from random weights; "demo", the released small encoder on mocks, minutes on two cores; "smoke", seconds.
     """
     if variant not in VARIANTS:
         raise UserError(f"configs/lens.py has no variant {variant!r}: expected one of {', '.join(VARIANTS)}")
@@ -49,7 +49,7 @@ def default() -> config_dict.ConfigDict:
     config.sim.lens_fraction = 0.05
 
     config.finetune = config_dict.ConfigDict()
-    config.finetune.encoder = "weights/ssl"  # folder of an ssl run or of its weights; empty: from scratch
+    config.finetune.encoder = "weights/ssl"  # folder of an ssl run or of weights, of config.model; empty: from scratch
     config.loss = config_dict.ConfigDict({"gamma": 0.0})  # of the focal loss; 0: the cross-entropy
     config.loss.likeness_weight = 0.0  # of a loss by which lenses become alike; 0: none, as in the paper
     config.loss.temperature = 0.1  # of that loss

@@ -11,9 +11,9 @@ VARIANTS = ("default", "paper", "threeclass", "redshift", "demo", "smoke")
 def get_config(variant: str = "default") -> config_dict.ConfigDict:
     """One page: data, model, loss, optimiser, selection.
 
-    Variants: "default", the network that is released; "paper", the recipe of Li et al. (2018), flux alone;
-    "threeclass", no line, blue tail, red tail, and "redshift", the whole spectrum and the redshift of the source (the
-    wishes of the same paper); "demo", minutes on two cores; "smoke", seconds.
+    Variants: "default", the network whose weights are released (after more steps: weights/lya); "paper", the recipe of
+    Li et al. (2018), flux alone; "threeclass", no line, blue tail, red tail, and "redshift", the whole spectrum and the
+    redshift of the source (the wishes of the same paper); "demo", minutes on two cores; "smoke", seconds.
     """
     if variant not in VARIANTS:
         raise UserError(f"configs/lya.py has no variant {variant!r}: expected one of {', '.join(VARIANTS)}")
@@ -25,8 +25,8 @@ def get_config(variant: str = "default") -> config_dict.ConfigDict:
 
 
 def default() -> config_dict.ConfigDict:
-    """Template residual, errors, masks and filter S/N in; 1.5 million fresh mocks."""
-    config = common.common()
+    """Template residual, errors, masks and filter S/N in; 12,000 batches of 128 fresh mocks."""
+    config = common.spectra()
     config.system = "lya"
     config.variant = "default"
 
@@ -38,12 +38,8 @@ def default() -> config_dict.ConfigDict:
     config.data.num_train = 135_000
     config.data.num_test = 15_000
     config.data.window = (3800.0, 5000.0)  # Angstrom, vacuum: 1192 pixels
-    config.data.masked_lines = (
-        3346.8,
-        3426.8,
-        3728.48,
-        3869.9,
-    )  # of the lens, at rest: not searched, 10 pixels each way
+    # Lines of the lens, at rest: not searched, 10 pixels each way.
+    config.data.masked_lines = (3346.8, 3426.8, 3728.48, 3869.9)
 
     # Simulator, sims/lya.py. Every law is named in its docstring.
     config.sim = config_dict.ConfigDict()
@@ -76,7 +72,6 @@ def default() -> config_dict.ConfigDict:
     config.model.chunk = 32  # spectra of one pass at inference: CPUs like their caches full; 0 (all at once) for GPUs
 
     config.loss = config_dict.ConfigDict()
-    config.loss.name = "focal"
     config.loss.gamma = 2.0  # Lin et al. 2017; the exponent of Li et al. 2018 eq. 1 is misprinted
     config.loss.locate_weight = 0.2
     config.loss.kind_weight = 0.2
@@ -101,7 +96,7 @@ def paper(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     """Li et al. (2018), section 3: flux alone, Gaussian lines in one of 15 of 150,000 fixed spectra, 20 epochs."""
     config.data.source = "tfds"
     config.sim.update(dict(line_fraction=1 / 15, line_law="paper", line_profile="gaussian", dirt=0.0))
-    config.model.update(dict(channels=("flux",), norm="batch", conv=("2d", "1d"), locate=False))
+    config.model.update(dict(channels=("flux",), fold=1, norm="batch", conv=("2d", "1d"), locate=False))
     config.train.steps = 20 * config.data.num_train // config.train.batch_size
     return config
 

@@ -24,7 +24,7 @@ def get_config(variant: str = "default") -> config_dict.ConfigDict:
 
 def default() -> config_dict.ConfigDict:
     """Continuum residual, errors, masks and the S/N of lines and doublets in; fresh mocks."""
-    config = common.common()
+    config = common.spectra()
     config.system = "mgii"
     config.variant = "default"
 
@@ -58,7 +58,6 @@ def default() -> config_dict.ConfigDict:
     config.model.chunk = 16
 
     config.loss = config_dict.ConfigDict()
-    config.loss.name = "focal"
     config.loss.gamma = 0.0  # cross-entropy
     config.loss.locate_weight = 0.2
     config.loss.rest_weight = 0.5  # of the absorbers besides the strongest

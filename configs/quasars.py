@@ -1,4 +1,4 @@
-"""Blocks of configs/mgii.py: mock quasars, the traditional doublet search, from hits to a catalogue, injection."""
+"""Blocks of configs/mgii.py: mock quasars, and real spectra labelled by a catalogue."""
 
 from ml_collections import config_dict
 

@@ -68,7 +68,6 @@ def default() -> config_dict.ConfigDict:
 
     # How good the features are while training: lenses of the test split against the rest, evaluated on mocks.
     config.evaluate = config_dict.ConfigDict()
-    config.evaluate.fpr = (0.01, 0.001)
     config.evaluate.top = 10  # neighbours of each lens that are looked at
     config.evaluate.ridge = 1e-2  # of the linear classifier, in units of the features' mean variance
 

@@ -172,11 +172,23 @@ def run(mode: str, config: Any, workdir: pathlib.Path) -> None:
 
 
 def start_devices() -> None:
-    """Keep compiled programs between runs; join the other processes where JAX_COORDINATOR_ADDRESS names them."""
+    """Keep compiled programs between runs; join the other processes where JAX_COORDINATOR_ADDRESS is set.
+
+    Their number and this one's come from JAX_NUM_PROCESSES and JAX_PROCESS_ID, else from SLURM, Open MPI or whatever
+    else JAX knows. UserError where they cannot be had.
+    """
     import jax
 
     from lensjax.core.compile import enable_cache
 
     enable_cache()
-    if "JAX_COORDINATOR_ADDRESS" in os.environ:  # with JAX_NUM_PROCESSES and JAX_PROCESS_ID
-        jax.distributed.initialize()
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        number, own = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+        try:
+            jax.distributed.initialize(
+                num_processes=None if number is None else int(number), process_id=None if own is None else int(own)
+            )
+        except ValueError as error:
+            raise UserError(
+                f"JAX_COORDINATOR_ADDRESS is set, and JAX says: {error} Set JAX_NUM_PROCESSES and JAX_PROCESS_ID too."
+            ) from None

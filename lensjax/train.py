@@ -17,7 +17,7 @@ from lensjax.core.checkpoint import Checkpoints
 from lensjax.core.errors import UserError
 from lensjax.core.journal import Journal, Progress
 from lensjax.core.optim import make_optimizer
-from lensjax.core.task import State, Task, init_state, make_train_step
+from lensjax.core.task import State, Task, begin, init_state, make_train_step
 from lensjax.data.batches import Batches, make_batches, stream
 
 STEP_STREAM = 100  # sets the keys of the steps (dropout) apart from those of the mocks' splits
@@ -80,7 +80,9 @@ def _start(checkpoints: Checkpoints, task: Task, tx: Any, mesh: Any, key: jax.Ar
         return init_state(task, tx, key)
 
     restored = checkpoints.restore_latest(sharding.abstract_like(mesh, init, key, split=task.split))
-    return restored if restored is not None else (sharding.compile_init(init, mesh, task.split)(key), [])
+    if restored is not None:
+        return restored
+    return begin(task, sharding.compile_init(init, mesh, task.split)(key)), []
 
 
 class _Run:
@@ -120,10 +122,12 @@ def predict_split(
     predict: Callable[..., Any], state: State, batches: Batches, mesh: Any
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Predictions and truth over the test split: dicts of (num_test,) arrays, the whole of them in every process."""
-    parts = []
+    parts, in_flight = [], collections.deque()
     for batch in batches.test():
-        out = predict(state.params, state.model_state, sharding.shard_batch(mesh, batch))
-        parts.append(jax.device_get(out))
+        in_flight.append(predict(state.params, state.model_state, sharding.shard_batch(mesh, batch)))
+        if len(in_flight) > AHEAD:
+            parts.append(jax.device_get(in_flight.popleft()))
+    parts += [jax.device_get(out) for out in in_flight]
     predicted, truth = zip(*parts, strict=True)
     return _join(predicted, batches.num_test), _join(truth, batches.num_test)
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import tempfile
 
 # Without LLVM's dearer passes: most of a test's time is compilation. Level 0 makes infinite gradients where the same
 # operations one by one have finite ones.
@@ -11,6 +12,11 @@ os.environ.setdefault(
     " --xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true",
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# What one test or process of a session has compiled, the others need not.
+if "PYTEST_XDIST_WORKER" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="lensjax-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 
 import jax
 import pytest

@@ -70,6 +70,20 @@ def test_a_rate_that_too_few_objects_can_tell_is_not_given(normal_scores):
     assert found["lower"] - 0.02 < expected < found["upper"] + 0.02
 
 
+def test_purity_of_fewer_than_one_non_lens_is_not_given(normal_scores):
+    """The best one of 10,000 has a false-positive rate below one in 60,000; one non-lens in 600 is 1.7e-3."""
+    score, label = normal_scores
+    found = lenses.told(base_rate.summarise(score, label, settings(inspected=(1, 200)), 0), int((~label).sum()))
+    assert found["precision"]["1"] is None
+    assert 0 < found["precision"]["200"]["value"] < 1
+    few = np.flatnonzero(label | (np.arange(len(label)) % 100 == 0))
+    found = lenses.told(base_rate.summarise(score[few], label[few], settings(), 0), int((~label[few]).sum()))
+    purity, rate = found["curve"]["purity"], np.array(found["curve"]["fpr"]["value"])
+    for values in purity.values():
+        assert [value is None for value in values] == (rate < 0.999 / 600).tolist()
+    assert purity["value"][0] is None and purity["value"][-1] < 0.02
+
+
 def test_labelled_cutouts_of_a_file_are_evaluated(tmp_path):
     config = lens.get_config("smoke")
     params, state, _ = make_task(config).init(jax.random.key(0))

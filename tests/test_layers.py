@@ -1,6 +1,6 @@
-"""The house rules of the code, read from its source: floors, owners of outside libraries, sizes, no cycles.
+"""The rules of the code, read from its source: levels, owners of outside libraries, sizes, no cycles.
 
-A room is a file or folder with a floor; its files import from lower floors and from the room itself. The table below
+A part is a file or folder with a level; its files import from lower levels and from the part itself. The table below
 equals the map in the README (test_readme.py).
 """
 
@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = ("lensjax", "datasets", "configs", "run.py")
 MAX_FILE, MAX_FUNCTION = 400, 80  # lines
 
-FLOORS = {
+LEVELS = {
     "run.py": 9,
     "lensjax/modes.py": 8,
     "lensjax/explore": 7,
@@ -87,9 +87,9 @@ def module_file(name: str, files: dict[str, ast.Module]) -> str | None:
     return None
 
 
-def room(path: str) -> str | None:
-    """The longest entry of FLOORS that holds a file."""
-    return max((r for r in FLOORS if path == r or path.startswith(r + "/")), key=len, default=None)
+def part(path: str) -> str | None:
+    """The longest entry of LEVELS that holds a file."""
+    return max((r for r in LEVELS if path == r or path.startswith(r + "/")), key=len, default=None)
 
 
 def import_graph(files: dict[str, ast.Module]) -> dict[str, set[str]]:
@@ -99,12 +99,12 @@ def import_graph(files: dict[str, ast.Module]) -> dict[str, set[str]]:
 
 
 def upward_imports(files: dict[str, ast.Module]) -> list[str]:
-    bad = [f"{path}: give its room a floor" for path in files if room(path) is None]
+    bad = [f"{path}: give its part a level" for path in files if part(path) is None]
     for path, targets in import_graph(files).items():
         for target in sorted(targets):
-            here, there = room(path), room(target)
-            if here and there and here != there and FLOORS[there] >= FLOORS[here]:
-                bad.append(f"{path} (floor {FLOORS[here]}) imports {target} (floor {FLOORS[there]})")
+            here, there = part(path), part(target)
+            if here and there and here != there and LEVELS[there] >= LEVELS[here]:
+                bad.append(f"{path} (level {LEVELS[here]}) imports {target} (level {LEVELS[there]})")
     return bad
 
 
@@ -163,11 +163,11 @@ def test_sizes():
 
 
 BAD = {
-    "up": ({"lensjax/core/a.py": "from lensjax.sims import lya", "lensjax/sims/lya.py": ""}, "floor 1"),
-    "sideways": ({"lensjax/fit/a.py": "import lensjax.sims.lya", "lensjax/sims/lya.py": ""}, "floor 2"),
-    "relative": ({"lensjax/core/a.py": "from ..sims import lya", "lensjax/sims/lya.py": ""}, "floor 1"),
-    "in a function": ({"configs/a.py": "def f():\n    import lensjax.train", "lensjax/train.py": ""}, "floor 6"),
-    "no floor": ({"lensjax/attic/a.py": ""}, "give its room a floor"),
+    "up": ({"lensjax/core/a.py": "from lensjax.sims import lya", "lensjax/sims/lya.py": ""}, "level 1"),
+    "sideways": ({"lensjax/fit/a.py": "import lensjax.sims.lya", "lensjax/sims/lya.py": ""}, "level 2"),
+    "relative": ({"lensjax/core/a.py": "from ..sims import lya", "lensjax/sims/lya.py": ""}, "level 1"),
+    "in a function": ({"configs/a.py": "def f():\n    import lensjax.train", "lensjax/train.py": ""}, "level 6"),
+    "no level": ({"lensjax/attic/a.py": ""}, "give its part a level"),
     "owned": ({"lensjax/train.py": "import orbax.checkpoint as ocp"}, "orbax"),
     "owned from": ({"lensjax/tasks/a.py": "from flax import linen as nn"}, "flax.linen"),
     "owned attribute": ({"lensjax/train.py": "import jax\njax.sharding.Mesh"}, "jax.sharding"),

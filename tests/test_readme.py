@@ -71,8 +71,8 @@ def test_local_links_and_quoted_files_exist():
 
 def test_map_is_the_table_of_the_layer_test():
     rows = re.findall(r"^\| (\d) \| `([^`]+)` \|", README, re.M)
-    floors = runpy.run_path(str(ROOT / "tests/test_layers.py"))["FLOORS"]
-    assert [(room, int(floor)) for floor, room in rows] == list(floors.items())
+    levels = runpy.run_path(str(ROOT / "tests/test_layers.py"))["LEVELS"]
+    assert [(part, int(level)) for level, part in rows] == list(levels.items())
 
 
 def test_short():

@@ -1,22 +1,15 @@
-"""TFDS builder of mock g, r, z cutouts, half of them with a strong lens.
-
-The simulator is imported only while a set is being built. A set on disk is read by plain
-`tfds.builder_from_directory`, without this module.
-"""
+"""TFDS builder of mock g, r, z cutouts, half of them with a strong lens."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from datasets.shards import named, shards
+from datasets import mocks
+from datasets.shards import named
 
-BLOCK = 256  # cutouts of one simulator call; part of the random numbers, so part of the version
-SHARD_BLOCKS = 8  # blocks of one file
-SPLITS = ("train", "test")  # the position of a split is folded into its random key
 VECTORS = ("psfsize", "noise", "mag")  # one value a band
 SCALARS = (
     "ebv", "centre_x", "centre_y", "z_lens", "theta_e", "lens_e1", "lens_e2", "gamma1", "gamma2", "source_x",
@@ -69,8 +62,8 @@ def builder_config(config) -> CutoutConfig:
     return CutoutConfig(**named(f"{settings['size']}px", settings), **settings)
 
 
-class Builder(tfds.core.ShardBasedBuilder):
-    """55,000 mock cutouts by default; see README.md for the columns. Built shard by shard, at any size."""
+class Builder(mocks.MockBuilder):
+    """55,000 mock cutouts by default; see README.md for the columns."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
@@ -80,57 +73,25 @@ class Builder(tfds.core.ShardBasedBuilder):
         CutoutConfig(name="smoke", description="Tiny, for tests.", num_train=24, num_test=8, size=48),
     ]
 
-    def __init__(self, *, file_format: str = "array_record", **kwargs):
-        super().__init__(file_format=file_format, **kwargs)  # the library's own default needs TensorFlow
+    BLOCK = 256
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def columns(self, settings) -> mocks.Layout:
+        """The image, and truth as numbers, three of them for what each band has."""
+        size = settings.data.size
+        columns: dict[str, Any] = {"image": ((size, size, 3), np.float32)}
+        columns |= dict.fromkeys(VECTORS, ((3,), np.float32))
+        columns |= dict.fromkeys(SCALARS, ((), np.float32))
+        return columns | dict.fromkeys(FLAGS, ((), np.int32))
+
+    def about(self, settings) -> dict[str, Any]:
+        """Bands, pixel in arcsec, and what the numbers of the column `kind` stand for."""
         from lensjax.physics import bands
         from lensjax.sims.galaxies import KINDS
 
-        config: CutoutConfig = self.builder_config
-        settings = config.simulator_config()
-        return self.dataset_info_from_configs(
-            features=features(config.size),
-            disable_shuffling=True,
-            metadata=tfds.core.MetadataDict(
-                bands=list(bands.BANDS), pixel=bands.PIXEL, kinds=list(KINDS), sim=settings.sim.to_json()
-            ),
-        )
+        return {"bands": list(bands.BANDS), "pixel": bands.PIXEL, "kinds": list(KINDS)}
 
-    def _shard_iterators_per_split(self, dl_manager) -> dict[str, list[Callable[[], Iterator]]]:
-        config: CutoutConfig = self.builder_config
-        simulate = make_block_simulator(config)
-        numbers = {"train": config.num_train, "test": config.num_test}
-        return {
-            split: shards(simulate, SPLITS.index(split), number, BLOCK, SHARD_BLOCKS)
-            for split, number in numbers.items()
-        }
+    def make_simulator(self, settings) -> Callable:
+        """Lenses and look-alikes."""
+        from lensjax.sims import lenses
 
-
-def features(size: int) -> tfds.features.FeaturesDict:
-    """Columns of the set: the image as raw bytes, truth as numbers."""
-    tensor = functools.partial(tfds.features.Tensor, dtype=np.float32, encoding="bytes")
-    columns: dict[str, Any] = {"image": tensor(shape=(size, size, 3))}
-    columns |= {name: tensor(shape=(3,)) for name in VECTORS}
-    columns |= {name: tfds.features.Scalar(dtype=np.float32) for name in SCALARS}
-    columns |= {name: tfds.features.Scalar(dtype=np.int32) for name in FLAGS}
-    return tfds.features.FeaturesDict(columns)
-
-
-def make_block_simulator(config: CutoutConfig) -> Callable[[int, int], dict]:
-    """Returns simulate(split, block) -> dict of device arrays of BLOCK cutouts, the same on every call."""
-    import jax
-
-    from lensjax.sims import lenses
-
-    settings = config.simulator_config()
-    one = lenses.make_simulator(settings)
-
-    @jax.jit
-    def simulate(split, block):
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(settings.seed), split), block)
-        batch = jax.vmap(one)(jax.random.split(key, BLOCK))
-        batch |= {name: batch[name].astype(np.int32) for name in FLAGS}
-        return {name: batch[name] for name in ("image", *VECTORS, *SCALARS, *FLAGS)}
-
-    return simulate
+        return lenses.make_simulator(settings)

@@ -1,4 +1,4 @@
-"""TFDS builder of mock BOSS galaxy spectra, half of them with a background Lyman-alpha line."""
+"""TFDS builder of mock BOSS galaxy spectra, three in ten of them (by default) with a background Lyman-alpha line."""
 
 import dataclasses
 from collections.abc import Callable

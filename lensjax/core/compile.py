@@ -7,7 +7,12 @@ import jax
 
 
 def enable_cache() -> pathlib.Path:
-    """Keep compiled programs under $XDG_CACHE_HOME/lensjax/xla (default ~/.cache); returns the folder."""
+    """Keep compiled programs under $XDG_CACHE_HOME/lensjax/xla (default ~/.cache); returns the folder.
+
+    JAX_COMPILATION_CACHE_DIR, where it is set, comes before that, with JAX's other settings of its cache.
+    """
+    if own := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return pathlib.Path(own)
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     folder = pathlib.Path(home) / "lensjax" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -22,6 +22,14 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         temporary.unlink(missing_ok=True)
 
 
+def stamp(path: str | os.PathLike) -> str:
+    """Path, size and time of a file, text that changes with the file; the path alone where there is none."""
+    with contextlib.suppress(OSError):
+        info = pathlib.Path(path).stat()
+        return f"{path}\0{info.st_size}\0{info.st_mtime_ns}\n"
+    return f"{path}\n"
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write the file whole, or leave the old one."""
     with replacing(path) as temporary:

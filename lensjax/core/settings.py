@@ -12,6 +12,9 @@ from lensjax.core.files import write_text
 
 # What a resumed run may not change: it would be another experiment in the same folder.
 FROZEN = ("system", "seed", "data", "sim", "model", "loss", "augment", "moco", "optim.name", "train.batch_size")
+# Keys of config.model that say how a machine runs the network: the user's, whatever the weights were trained with.
+OF_THE_MACHINE = ("chunk", "conv", "pointwise", "dtype")
+LOOSE = ("data.dir", *(f"model.{name}" for name in OF_THE_MACHINE))  # of the frozen ones
 
 
 def to_json(config: Any) -> str:
@@ -43,9 +46,16 @@ def first_difference(old: Any, new: Any) -> tuple[str, Any, Any] | None:
     old, new = (flatten(json.loads(to_json(c))) for c in (old, new))
     for key in sorted(old.keys() | new.keys()):
         frozen = any(key == name or key.startswith(name + ".") for name in FROZEN)
-        if frozen and key != "data.dir" and old.get(key) != new.get(key):
+        if frozen and key not in LOOSE and old.get(key) != new.get(key):
             return key, old.get(key), new.get(key)
     return None
+
+
+def of_the_machine(trained: Any, mine: Any) -> Any:
+    """config.model as the weights were `trained`, run as the user's own, `mine`, says (`OF_THE_MACHINE`)."""
+    model = config_dict.ConfigDict(trained.to_dict())
+    model.update({name: mine[name] for name in OF_THE_MACHINE if name in mine and name in trained})
+    return model
 
 
 def claim_workdir(workdir: str | os.PathLike, config: Any, writes: bool = True) -> None:

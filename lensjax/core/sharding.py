@@ -101,11 +101,26 @@ def compile_train_step(step: Callable[..., Any], mesh: Mesh, split: tuple[str, .
 
 
 def compile_predict(predict: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """predict(params, model_state, batch) -> outputs gathered whole on every device."""
+    """predict(params, model_state, batch) -> outputs gathered whole on every device; rows must be independent.
+
+    Each device works on its own rows and waits for none: left to itself, XLA would give every device the whole batch
+    where predict goes through it in pieces (`lax.map`).
+    """
     whole, split = replicated(mesh), batch_sharding(mesh)
-    return jax.jit(predict, in_shardings=(whole, whole, split), out_shardings=whole)
+    local = _by_rows(predict, mesh, (whole.spec, whole.spec, split.spec))
+    return jax.jit(local, in_shardings=(whole, whole, split), out_shardings=whole)
 
 
-def compile_batch(make: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """make(key) -> batch, its rows made on the devices that will use them."""
-    return jax.jit(make, out_shardings=batch_sharding(mesh))
+def compile_batch(make_keys: Callable[..., jax.Array], make: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """(...) -> batch: make(keys (n,)) of the keys make_keys(...) (N,), each device making the rows that it will use.
+
+    XLA would have every device transform the whole batch where `make` has a Fourier transform.
+    """
+    split = batch_sharding(mesh)
+    local = _by_rows(make, mesh, split.spec)
+    return jax.jit(lambda *args: local(make_keys(*args)), out_shardings=split)
+
+
+def _by_rows(function: Callable[..., Any], mesh: Mesh, in_specs: Any) -> Callable[..., Any]:
+    """The function on each device's rows; without the check of replication, as there is no communication in it."""
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=PartitionSpec("data"), check_vma=False)

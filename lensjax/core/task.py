@@ -1,5 +1,6 @@
 """What a system is to the training loop: three pure functions, and the one step that serves them all."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,24 +29,35 @@ class State:
 
 
 class Task(NamedTuple):
-    """A system, as pure functions.
+    """A system, as pure functions; `warm` alone may read files.
 
     init(key) -> (params, model_state, extra)
     loss(params, state, batch, key) -> (scalar loss, (model_state, extra, metrics)), in training mode
     predict(params, model_state, batch) -> dict of arrays with leading axis N, in inference mode
     split: entries of extra whose rows the devices share, instead of each holding them all
+    warm(params, model_state) -> (params, model_state) that a new run begins with, instead of those of init; or None
     """
 
     init: Callable[[jax.Array], tuple[Any, Any, Any]]
     loss: Callable[[Any, State, Batch, jax.Array], tuple[jax.Array, tuple[Any, Any, Metrics]]]
     predict: Callable[[Any, Any, Batch], dict[str, jax.Array]]
     split: tuple[str, ...] = ()
+    warm: Callable[[Any, Any], tuple[Any, Any]] | None = None
 
 
 def init_state(task: Task, tx: optax.GradientTransformation, key: jax.Array) -> State:
     """The state before the first step."""
     params, model_state, extra = task.init(key)
     return State(jnp.zeros((), jnp.int32), params, model_state, tx.init(params), extra)
+
+
+def begin(task: Task, state: State) -> State:
+    """The state of a new run: that of `init_state`, on any devices, with the weights of `task.warm` in their place."""
+    if task.warm is None:
+        return state
+    old = state.params, state.model_state
+    params, model_state = jax.tree.map(lambda new, x: jax.device_put(new, x.sharding), task.warm(*old), old)
+    return dataclasses.replace(state, params=params, model_state=model_state)
 
 
 def make_train_step(

@@ -77,12 +77,15 @@ def from_simulator(simulate: Callable[[jax.Array], Batch], config: Any, mesh: An
     """
     size = config.train.batch_size
 
-    def make(split: Any, step: Any) -> Batch:
+    def make_keys(split: Any, step: Any) -> jax.Array:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), split), step)
-        batch = jax.vmap(simulate)(jax.random.split(key, size))
+        return jax.random.split(key, size)
+
+    def make(keys: jax.Array) -> Batch:
+        batch = jax.vmap(simulate)(keys)
         return batch if oracle else {name: x for name, x in batch.items() if name not in ORACLE}
 
-    draw = sharding.compile_batch(make, mesh)
+    draw = sharding.compile_batch(make_keys, make, mesh)
     num_test = config.data.num_test
 
     def test() -> Iterator[Batch]:

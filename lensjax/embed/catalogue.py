@@ -20,7 +20,11 @@ COLUMNS = {
     "name": ("", "meta.id;meta.main", "JHHMMSS.ss+DDMMSS.s, truncated J2000 coordinates"),
     "ra": ("deg", "pos.eq.ra;meta.main", "right ascension, J2000"),
     "dec": ("deg", "pos.eq.dec;meta.main", "declination, J2000"),
-    "score": ("", "stat.probability", "of the linear probe, 0 to 1; NaN before --mode=probe"),
+    "score": (
+        "",
+        "stat.probability",
+        "of the linear probe, 0 to 1; before --mode=probe, of the network of lens, else NaN",
+    ),
     "similarity": ("", "stat.value", "largest cosine to an object of config.catalogue.queries; NaN without any"),
     "query": ("", "meta.id.cross", "row of that object; -1 without any"),
     "label": ("", "meta.code.class", "1 known as a lens, 0 known as none, -1 neither"),
@@ -88,10 +92,13 @@ def most_similar(embeddings: Embeddings, wanted: np.ndarray) -> tuple[np.ndarray
 
 
 def read_scores(folder: pathlib.Path, embeddings: Embeddings, objects: Columns) -> Columns:
-    """score and label (N,) as the probe left them: NaN where it ranked nothing, or other embeddings than these."""
+    """score and label (N,) as the probe left them; where it ranked nothing, or other embeddings, those of the objects.
+
+    NaN and -1 where these have none.
+    """
     import pyarrow.parquet as pq
 
-    score = np.full(embeddings.rows, np.nan, np.float32)
+    score = np.array(objects.get("score", np.full(embeddings.rows, np.nan)), np.float32)
     label = np.asarray(objects.get("label", np.full(embeddings.rows, -1)))
     about = folder / "probe.json"
     if about.is_file() and json.loads(about.read_text())["fingerprint"] == embeddings.about["fingerprint"]:
@@ -110,7 +117,10 @@ def _best(columns: Columns, settings: Any) -> np.ndarray:
     key = columns[settings.sort]
     order = np.argsort(-key, kind="stable")[: int(np.isfinite(key).sum())]
     if not len(order):
-        missing = {"score": "run --mode=probe first", "similarity": "name rows in config.catalogue.queries"}
+        missing = {
+            "score": "run --mode=probe first, or embed with configs/lens.py",
+            "similarity": "name rows in config.catalogue.queries",
+        }
         raise UserError(f"there is nothing to sort by {settings.sort}: {missing[settings.sort]}.")
     return order[: settings.num]
 

@@ -17,7 +17,9 @@ import numpy as np
 
 import lensjax
 from lensjax.core.errors import UserError
+from lensjax.core.files import stamp
 from lensjax.core.journal import Progress
+from lensjax.embed import linear
 from lensjax.embed.encoder import Encoder, make_encoder
 from lensjax.embed.mocks import MockSource
 from lensjax.embed.store import FOLDER, SUMMARY, Chunks
@@ -32,7 +34,8 @@ def embed(
     """Embed every cutout of config.embed.input (mocks where that is empty); prints one line about it.
 
     A finished run of the same input, weights and settings is recognised and not repeated; one that was killed goes on
-    behind its last whole chunk. Objects without a finite image get NaN and a status that says so.
+    behind its last whole chunk. Objects without a finite image get NaN and a status that says so. An encoder with a
+    last layer that tells lenses also gives every object a score, 0 to 1.
     encoder, source: stand in for the config's; a source has len(), table() -> dict of columns (with file), read(rows)
     -> images (n, H, H, B) and perhaps stamp, a text that changes with the data. Returns counts: rows, embedded.
     """
@@ -52,7 +55,8 @@ def embed(
         progress.advance()
     progress.close()
     if not chunks.missing() and not (chunks.folder / SUMMARY).exists():
-        chunks.finish(source.table(), {"dtype": config.embed.dtype, "weights": encoder.identity})
+        table = source.table() | _scores(chunks, encoder)
+        chunks.finish(table, {"dtype": config.embed.dtype, "weights": encoder.identity})
     embedded = sum(int(np.isfinite(np.load(p, mmap_mode="r")[:, 0]).sum()) for p in chunks.folder.glob("part-*.npy"))
     print(f"{chunks.folder}: {len(source)} objects, {embedded} embedded")
     return {"rows": len(source), "embedded": embedded}
@@ -74,15 +78,9 @@ def _dtype(name: str) -> Any:
 
 
 def _fingerprint(config: Any, encoder: Encoder, source: Any, size: int) -> str:
-    stamp = source.stamp if hasattr(source, "stamp") else [_stamp(path) for path in np.unique(source.table()["file"])]
-    parts = (lensjax.__version__, encoder.identity, stamp, len(source), size, config.embed.dtype)
+    data = source.stamp if hasattr(source, "stamp") else [stamp(path) for path in np.unique(source.table()["file"])]
+    parts = (lensjax.__version__, encoder.identity, data, len(source), size, config.embed.dtype)
     return hashlib.sha256(repr(parts).encode(errors="surrogateescape")).hexdigest()
-
-
-def _stamp(path: str) -> tuple[str, int, int]:
-    """Path, size and time of a file."""
-    info = pathlib.Path(path).stat()
-    return path, info.st_size, info.st_mtime_ns
 
 
 def _embed_rows(source: Any, encoder: Encoder, rows: range, size: int) -> np.ndarray:
@@ -94,6 +92,14 @@ def _embed_rows(source: Any, encoder: Encoder, rows: range, size: int) -> np.nda
             parts.append(_collect(*flying.popleft()))
     parts += [_collect(*item) for item in flying]
     return np.concatenate(parts)
+
+
+def _scores(chunks: Chunks, encoder: Encoder) -> dict[str, np.ndarray]:
+    """score (N,) of all chunks, where the encoder has a last layer that tells lenses."""
+    if encoder.finder is None:
+        return {}
+    parts = [linear.probability([encoder.finder], np.load(chunks.path(i))) for i in range(chunks.count())]
+    return {"score": np.concatenate(parts).astype(np.float32)}
 
 
 def _read_ahead(source: Any, rows: range, size: int) -> Iterator[np.ndarray]:

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from lensjax.core import checkpoint, sharding
+from lensjax.core import checkpoint, settings, sharding
 from lensjax.core.errors import UserError
 from lensjax.core.task import Task
+from lensjax.embed.linear import Probe
 from lensjax.models import torchvision
 from lensjax.tasks import make_task
 
@@ -22,12 +23,14 @@ OF_THE_WEIGHTS = ("system", "model", "augment", "moco")  # parts of the config t
 class Encoder(NamedTuple):
     """embed(image (N, H, H, B) nanomaggies) -> (N, D) float32, on the device. identity: changes with the weights.
 
-    config: the user's, with the parts that the weights bring along.
+    config: the user's, with the parts that the weights bring along. finder: the last layer of the system "lens", which
+    tells lenses by these embeddings; None for other systems.
     """
 
     embed: Callable[[np.ndarray], jax.Array]
     identity: str
     config: Any
+    finder: Probe | None = None
 
 
 def make_encoder(
@@ -50,7 +53,9 @@ def make_encoder(
         expected = jax.eval_shape(task.init, jax.random.key(0))[:2]
         checkpoint.check_same((params, model_state), expected, str(path))
     identity = checkpoint.digest({"params": params, "model_state": model_state})
-    return Encoder(compile_encoder(config, task, params, model_state, output), identity, config)
+    head = params.get("head")
+    finder = head and Probe(np.asarray(head["kernel"])[:, 0], np.asarray(head["bias"])[0])
+    return Encoder(compile_encoder(config, task, params, model_state, output), identity, config, finder)
 
 
 def compile_encoder(
@@ -90,7 +95,7 @@ def with_weights(config: Any, stored: Any) -> Any:
         for name in OF_THE_WEIGHTS:
             if name in stored:
                 merged[name] = stored[name]
-        merged.model.chunk, merged.model.pointwise = config.model.chunk, config.model.pointwise
+        merged.model = settings.of_the_machine(merged.model, config.model)
         if "finetune" in merged:
             merged.finetune.encoder = ""  # the weights that are there come instead
     return merged.lock()

@@ -12,7 +12,10 @@ COLOUR = "#0072B2"
 
 
 def draw(path: pathlib.Path, summary: Mapping[str, Any]) -> None:
-    """ROC curve, and purity against completeness at the survey's base rate, with 68 % bands."""
+    """ROC curve, and purity against completeness at the survey's base rate, with 68 % bands.
+
+    Purity begins where one non-lens is above the cut.
+    """
     figure, axes = panels(1, 2)
     survey = summary["survey"]
     curve, rate = survey["curve"], survey["base_rate"]
@@ -26,7 +29,7 @@ def draw(path: pathlib.Path, summary: Mapping[str, Any]) -> None:
     left.text(least, 0.02, " one object", color="0.4", fontsize=8)
     left.set(xscale="log", xlim=(least / 2, 1), xlabel="false-positive rate", ylabel="completeness")
     left.set_title(f"ROC AUC {survey['roc_auc']['value']:.4f}")
-    value, low, high = (np.array(curve["purity"][name]) for name in ("value", "lower", "upper"))
+    value, low, high = (np.array(curve["purity"][name], float) for name in ("value", "lower", "upper"))  # None: NaN
     right.fill_between(completeness, low, high, color=COLOUR, alpha=0.25)
     right.plot(completeness, value, color=COLOUR)
     right.set(xlabel="completeness", ylabel="purity", yscale="log", xlim=(0, 1))

@@ -25,6 +25,7 @@ from lensjax.surveys.cutouts import open_cutouts
 from lensjax.tasks import metrics
 
 SEED = 2022  # of the mocks, added to the config's: none was trained on
+ONE = 1 - 1e-9  # non-lens of the test set, but for rounding: rates below it are not told
 Scored = dict[str, np.ndarray]
 
 
@@ -93,7 +94,7 @@ def summarise(scored: Scored, settings: Any, seed: int) -> dict[str, Any]:
         "plain": {k: v if np.isfinite(v) else None for k, v in plain.items()},
     }
     summary["at_fpr"] = {f"{fpr:g}": at_fpr(score, label, fpr) for fpr in settings.fpr}
-    summary["survey"] = base_rate.summarise(score, label, settings, seed)
+    summary["survey"] = told(base_rate.summarise(score, label, settings, seed), others)
     if "kind" in scored:
         cut = metrics.threshold_at_fpr(score, label, max(settings.fpr))
         summary["taken_for_lenses"] = {
@@ -106,11 +107,28 @@ def summarise(scored: Scored, settings: Any, seed: int) -> dict[str, Any]:
 
 def at_fpr(score: np.ndarray, label: np.ndarray, fpr: float) -> dict[str, Any] | None:
     """Share of the lenses found with its 68 % Jeffreys interval; None where the others are too few to tell the rate."""
-    if (~label).sum() * fpr < 1:
+    if (~label).sum() * fpr < ONE:
         return None
     found = int((score[label] > metrics.threshold_at_fpr(score, label, fpr)).sum())
     lower, upper = metrics.binomial_interval(np.array(found), np.array(label.sum()))
     return {"completeness": found / int(label.sum()), "lower": float(lower), "upper": float(upper)}
+
+
+def told(survey: dict[str, Any], others: int) -> dict[str, Any]:
+    """The summary of `base_rate`, None where fewer than one of the `others` non-lenses is above the cut.
+
+    Those are the precision of so few best objects that their false-positive rate is below one non-lens of the test set,
+    and the beginning of the curve of purity, which would be 1 there whatever the network is worth.
+    """
+    share = {number: int(number) / survey["objects"] for number in survey["precision"]}
+    false = {n: share[n] * (1 - survey["precision"][n]["value"]) / (1 - survey["base_rate"]) for n in share}
+    precision = {n: found if false[n] * others >= ONE else None for n, found in survey["precision"].items()}
+    seen = np.array(survey["curve"]["fpr"]["value"]) * others >= ONE
+    purity = {
+        name: [value if here else None for value, here in zip(values, seen, strict=True)]
+        for name, values in survey["curve"]["purity"].items()
+    }
+    return {**survey, "precision": precision, "curve": {**survey["curve"], "purity": purity}}
 
 
 def one_line(summary: dict[str, Any]) -> str:
@@ -121,6 +139,7 @@ def one_line(summary: dict[str, Any]) -> str:
         if found:
             parts.append(f"{found['completeness']:.1%} found at a false-positive rate of {float(fpr):g}")
     for number, precision in summary["survey"]["precision"].items():
-        low, high = precision["lower"], precision["upper"]
-        parts.append(f"of the best {number} of a survey {precision['value']:.0%} ({low:.0%} to {high:.0%}) are lenses")
+        if precision:
+            share = f"{precision['value']:.1%} ({precision['lower']:.1%} to {precision['upper']:.1%})"
+            parts.append(f"of the best {number} of a survey {share} are lenses")
     return ", ".join(parts)

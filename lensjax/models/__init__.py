@@ -1,4 +1,4 @@
-"""Networks as pure functions of their variables. The only room that imports flax.linen."""
+"""Networks as pure functions of their variables. Nothing else imports flax.linen."""
 
 import jax.numpy as jnp
 

@@ -14,8 +14,9 @@ LINES = {  # name -> label: lines whose strength is forced at the absorber's red
 # The columns that catalogues of Mg II have first: Napolitano et al. (2023), qsoabsfind, Zhu & Menard (2013).
 COLUMNS = {
     "name": columns.COLUMNS["name"],
-    **{name: columns.COLUMNS[name] for name in ("plate", "mjd", "fiberid", "targetid", "ra", "dec")},
+    **{name: columns.COLUMNS[name] for name in ("plate", "mjd", "fiberid", "targetid", "survey", "ra", "dec")},
     "z_qso": ("", "src.redshift", "redshift of the quasar, of the pipeline"),
+    **{name: columns.COLUMNS[name] for name in ("zwarning", "class", "subclass")},
     "z_abs": ("", "src.redshift", "redshift of the absorber, from both lines of Mg II"),
     "z_abs_err": ("", "stat.error;src.redshift", "its one-sigma error"),
     "ew_2796": (A, EW, "equivalent width of Mg II 2796 in the absorber's frame"),
@@ -73,12 +74,10 @@ COLUMNS = {
     **{name: columns.COLUMNS[name] for name in ("flags", "cut", "sky", "file", "row", "index")},
 }
 WHOLE = ("dof", "fit_status", "masked", "feii_lines")
-SEARCHED = ("name", "plate", "mjd", "fiberid", "targetid", "z_qso", "ra", "dec", "score", "snr", "hit_wave", "sky")
-SEARCHED += ("posterior", "probability", "file", "row", "index")  # not of the measurement
 
 
 def nothing_measured() -> dict[str, np.ndarray]:
     """What is measured of no hits: columns of length zero, of the right types."""
-    names = [name for name in COLUMNS if name not in SEARCHED]
+    names = [name for name in COLUMNS if name not in (*columns.SEARCHED, "z_qso")]
     empty = {name: np.zeros(0, int if name in WHOLE else float) for name in names}
     return {**empty, "readable": np.zeros(0, bool)}

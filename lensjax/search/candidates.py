@@ -52,6 +52,15 @@ class Candidate(NamedTuple):
     symmetric: np.ndarray
 
 
+def object_name(row: Row) -> str:
+    """plate-mjd-fiber, or the target's number, or file and row."""
+    if row["plate"] >= 0:
+        return f"{row['plate']}-{row['mjd']}-{row['fiberid']:04d}"
+    if row["targetid"] > 0:
+        return str(row["targetid"])
+    return f"{pathlib.PurePath(row['file']).name}, row {row['row']}"
+
+
 def read_vetted(config: Any, folder: pathlib.Path, scorer: str, read_spectra: Callable[..., list]) -> Vetted | None:
     """The vetting in `folder`, with the first config.search.report_hits candidates; None where there is none.
 

@@ -13,7 +13,11 @@ COLUMNS = {
     "mjd": ("d", "time.epoch", "modified Julian date of the plate; -1 if none"),
     "fiberid": ("", "meta.id;instr", "SDSS fiber; -1 if none"),
     "targetid": ("", "meta.id", "DESI target; -1 if none"),
+    "survey": ("", "meta.id;meta.dataset", "SDSS (I and II), BOSS, eBOSS, SDSS-V or DESI"),
     "z_lens": ("", "src.redshift", "redshift of the foreground galaxy, of the pipeline"),
+    "zwarning": ("", "meta.code.qual;src.redshift", "flags of that redshift; 0 = good"),
+    "class": ("", "src.class", "class of the pipeline: GALAXY, QSO, STAR"),
+    "subclass": ("", "src.class", "subclass of the pipeline"),
     "z_source": ("", "src.redshift", "redshift of the line if Lyman-alpha, from the mean of its profile"),
     "z_source_err": ("", "stat.error;src.redshift", "its one-sigma error"),
     "ra": ("deg", "pos.eq.ra;meta.main", "right ascension of the fiber, J2000"),
@@ -105,11 +109,25 @@ COLUMNS = {
     "index": ("", "meta.record", "row of scores.parquet, from 0"),
 }
 WHOLE = ("dof", "fit_status", "num_hits")  # measured columns that are integers
+SEARCHED = (
+    "name",
+    "plate",
+    "mjd",
+    "fiberid",
+    "targetid",
+    "survey",
+    "zwarning",
+    "class",
+    "subclass",
+    "ra",
+    "dec",
+    "sky",
+)
+SEARCHED += ("score", "snr", "hit_wave", "posterior", "probability", "file", "row", "index")  # not of the measurement
 
 
 def nothing_measured() -> dict[str, np.ndarray]:
     """What is measured of no hits: columns of length zero, of the right types."""
     empty = {name: np.zeros(0, int if name in WHOLE else float) for name in COLUMNS}
-    known = ("name", "plate", "mjd", "fiberid", "targetid", "z_lens", "ra", "dec", "score", "snr", "hit_wave", "sky")
-    known += ("posterior", "probability", "file", "row", "index")
+    known = (*SEARCHED, "z_lens")
     return {name: values for name, values in empty.items() if name not in known} | {"readable": np.zeros(0, bool)}

@@ -24,10 +24,11 @@ from lensjax.search import calibration, completeness, inject_figures, score, sel
 from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.spectra import Chunk, Columns
-from lensjax.search.vet import HITS_NAME, vet
+from lensjax.search.vet import HITS_NAME, check, vet
 from lensjax.surveys import Block, concatenate, find_files, join, read_block, read_catalogue
 
 LINES_NAME, MAP_NAME, FOLDER_NAME = "injected.parquet", "completeness.fits", "injected"
+MOST_FILES = 50  # that galaxies to inject into are spread over
 STREAM = 11  # of the seed: no line is one that a network was trained on
 
 
@@ -43,7 +44,9 @@ def inject(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
     Raises UserError for input without a galaxy that the search selects.
     """
     folder = pathlib.Path(workdir)
+    check(config)
     scorer = scorer or make_scorer(config, workdir)
+    config = scorer.config or config
     files = find_files(config.search.input)
     mark = fingerprint(config, files, scorer, folder)
     injection = systems.of(config).injection
@@ -77,7 +80,8 @@ def fingerprint(config: Any, files: list[tuple[str, str]], scorer: Scorer, folde
 def read_hosts(config: Any, paths: list[str]) -> tuple[Block, Block]:
     """Up to config.inject.hosts galaxies that the search selects, and as many sky fibers, from files in random order.
 
-    Both over config.vet.window. Reading ends when there are enough galaxies: memory does not grow with the survey.
+    Both over config.vet.window, and of one file no more than a MOST_FILES-th of them where there are as many files: a
+    plate has one sky and one seeing. Reading ends when there are enough galaxies: memory does not grow with the survey.
     """
     order = np.random.default_rng([config.seed, STREAM])
     loglam = wide_window(config)
@@ -87,12 +91,13 @@ def read_hosts(config: Any, paths: list[str]) -> tuple[Block, Block]:
         block = read_block(path, loglam)
         return score.annotate(block if catalogue is None else join(block, catalogue), config.select)
 
+    most = -(-config.inject.hosts // min(len(paths), MOST_FILES))
     parts: dict[str, list[Block]] = {"hosts": [], "sky": []}
     for path in order.permutation(paths):
         block, selected = read(str(path))
         for name, rows in (("hosts", selected), ("sky", block.table["sky"] & block.has_data & ~selected)):
             room = config.inject.hosts - sum(len(part.z) for part in parts[name])
-            chosen = order.permutation(np.flatnonzero(rows))[:room]
+            chosen = order.permutation(np.flatnonzero(rows))[: min(room, most)]
             parts[name].append(block.take(np.sort(chosen)))
         if sum(len(part.z) for part in parts["hosts"]) >= config.inject.hosts:
             break
@@ -200,6 +205,7 @@ def make_vetting(config: Any, folder: pathlib.Path, loglam: np.ndarray) -> Calla
             chunk = Chunk(np.arange(num), part.flux, part.ivar, part.wdisp, np.ones(num, bool), beside, beside)
             hits = {"wave": wave[rows].astype(np.float64), "z": part.z.astype(np.float64)}
             columns = {**measure(chunk, hits), "z": hits["z"], "sky": np.ones(num, bool)}
+            columns |= {name: part.table[name] for name in ("ra", "dec")}
             columns["posterior"] = calibration.posterior(scores[rows], config)
             if crowd is not None:
                 columns = {

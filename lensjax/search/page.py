@@ -1,14 +1,13 @@
 """The HTML of a search's page: funnel, histograms, hits, provenance. Every text from outside is escaped."""
 
 import html
-import pathlib
 from typing import Any
 
 import numpy as np
 
 from lensjax.physics import lines
 from lensjax.search import vetted_page
-from lensjax.search.candidates import Vetted
+from lensjax.search.candidates import Vetted, object_name
 from lensjax.search.figures import COLOURS, SMOOTH, ZOOM, draw_counts, draw_window, draw_zoom, inline_svg
 from lensjax.search.tally import SCORE_EDGES, Tally
 
@@ -184,15 +183,6 @@ def wavelengths(total: Tally, vetted: Vetted | None = None, view: Any = vetted_p
         svg = inline_svg(draw_counts, name, note, (5.2, 2.5), counts={"hits": counts}, **options)
         parts.append(f"<figure><figcaption>{note}</figcaption>{svg}</figure>")
     return f'<div class="half">{"".join(parts)}</div>'
-
-
-def object_name(row: dict[str, Any]) -> str:
-    """plate-mjd-fiber, or the target's number, or file and row."""
-    if row["plate"] >= 0:
-        return f"{row['plate']}-{row['mjd']}-{row['fiberid']:04d}"
-    if row["targetid"] > 0:
-        return str(row["targetid"])
-    return f"{pathlib.PurePath(row['file']).name}, row {row['row']}"
 
 
 def hit_table(total: Tally, threshold: float) -> str:

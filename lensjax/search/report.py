@@ -1,5 +1,6 @@
 """report.html: what a search found, on one page that needs no other file and no network."""
 
+import collections
 import datetime
 import itertools
 import json
@@ -48,7 +49,7 @@ def write_report(config: Any, table: pathlib.Path, identity: str, date: str = ""
     spectra = [] if vetted else read_spectra(config, total.best)
     if vetted:
         limit = config.search.report_figures
-        names = [view.label(row) for row in vetted.rows[:limit]]
+        names = distinct([view.label(row) for row in vetted.rows[:limit]])
         chosen = vetted.rows[:limit], vetted.spectra[:limit]
         view.write_pdfs(path.with_name(FIGURES_NAME), names, *chosen, vetted.loglam)
     date = date or datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -57,6 +58,16 @@ def write_report(config: Any, table: pathlib.Path, identity: str, date: str = ""
     # ASCII alone, so that neither the locale nor a file name of broken bytes can spoil the page
     write_text(path, text.encode("ascii", "xmlcharrefreplace").decode())
     return path
+
+
+def distinct(names: list[str]) -> list[str]:
+    """The names, a repeated one with _2, _3, ... behind it: an object may have been observed several times."""
+    before = collections.Counter()
+    out = []
+    for name in names:
+        before[name] += 1
+        out.append(name if before[name] == 1 else f"{name}_{before[name]}")
+    return out
 
 
 def provenance(config: Any, identity: str, date: str) -> dict[str, str]:

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
-from lensjax.core import checkpoint, sharding
+from lensjax.core import checkpoint, settings, sharding
 from lensjax.core.errors import UserError
 from lensjax.core.task import Task
 from lensjax.physics import grid
 from lensjax.search import systems
+from lensjax.tasks.classify import OBSERVED
 
 RELEASED = pathlib.Path(__file__).parents[2] / "weights"
 OF_THE_WEIGHTS = ("system", "data", "sim", "model", "loss")  # parts of the config that weights bring along
@@ -26,13 +27,15 @@ class Scorer(NamedTuple):
 
     predict(batch) -> dict of (N,) arrays with logit, score, wave, snr, and perhaps status.
     loglam: (P,) float64 window of the batches. identity: text that changes when the method or its weights do.
-    messages: status code -> sentence.
+    messages: status code -> sentence. config: the user's with the parts that the weights bring along, which hits are
+    measured and judged by; None: the user's own.
     """
 
     predict: Callable[[dict[str, np.ndarray]], dict[str, jax.Array]]
     loglam: np.ndarray
     identity: str
     messages: dict[int, str]
+    config: Any = None
 
 
 def make_scorer(config: Any, workdir: str | pathlib.Path, task: Task | None = None) -> Scorer:
@@ -78,7 +81,7 @@ def restore(config: Any, workdir: str | pathlib.Path) -> tuple[config_dict.Confi
     with merged.unlocked():
         for name in OF_THE_WEIGHTS:
             merged[name] = stored[name]
-        merged.model.chunk = config.model.chunk  # of this machine, not of the one that trained
+        merged.model = settings.of_the_machine(stored.model, config.model)
     return merged.lock(), params, model_state
 
 
@@ -135,6 +138,7 @@ def combine(predicts: list[Callable], temperature: float) -> Callable:
 
     The logit is the mean of theirs (Lakshminarayanan et al. 2017, with the geometric mean of the odds), over
     `temperature` unless that is 0 (Guo et al. 2017); everything else is that of the member whose logit is highest.
+    The logits of several lines in a spectrum, where there are some, are moved by as much, and divided likewise.
     """
 
     def predict(params: list, model_state: list, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -143,8 +147,10 @@ def combine(predicts: list[Callable], temperature: float) -> Callable:
         surest = jnp.argmax(logits, axis=0), jnp.arange(logits.shape[1])
         shared = set(outs[0]).intersection(*outs)
         of_surest = {name: jnp.stack([out[name] for out in outs])[surest] for name in shared}
-        logit = logits.mean(0) / (temperature or 1.0)
-        return {**of_surest, "logit": logit, "score": jax.nn.sigmoid(logit)}
+        mean, scale = logits.mean(0), temperature or 1.0
+        if "logits" in of_surest:
+            of_surest["logits"] = (of_surest["logits"] + (mean - of_surest["logit"])[:, None]) / scale
+        return {**of_surest, "logit": mean / scale, "score": jax.nn.sigmoid(mean / scale)}
 
     return predict
 
@@ -165,6 +171,7 @@ def _compiled(
     compiled = sharding.compile_predict(predict, mesh)
 
     def score(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        return compiled(params, model_state, sharding.shard_batch(mesh, batch))
+        observed = {name: x for name, x in batch.items() if name in OBSERVED}  # the rest stays on the host
+        return compiled(params, model_state, sharding.shard_batch(mesh, observed))
 
-    return Scorer(score, grid.window(*config.data.window), identity, messages)
+    return Scorer(score, grid.window(*config.data.window), identity, messages, config)

@@ -20,11 +20,12 @@ from scipy import special
 
 import lensjax
 from lensjax.core.errors import UserError
+from lensjax.core.files import stamp
 from lensjax.core.journal import Progress
 from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.shards import COLUMNS, Position, Shards, summarise
-from lensjax.search.vet import vet
+from lensjax.search.vet import check, vet
 from lensjax.surveys import Block, concatenate, find_files, join, read_block, read_catalogue, select
 from lensjax.surveys.files import COMPANIONS
 
@@ -41,11 +42,13 @@ def search(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
     these changed, it starts anew, and says so. Vetting is no part of that: it is done again each time.
 
     scorer: stands in for the one that the config names. Returns counts: rows, scored, hits, problems.
-    Raises UserError for input, catalogue or weights that are not there.
+    Raises UserError for input, catalogue or weights that are not there, and for cuts that do not exist.
     """
     files = find_files(config.search.input)
     catalogue = read_catalogue(config.search.catalogue) if config.search.catalogue else None
+    check(config)
     scorer = scorer or make_scorer(config, workdir)
+    config = scorer.config or config
     shards = Shards(workdir, fingerprint(config, files, scorer), scorer.identity)
     if shards.replaced:
         print("search: input, weights or settings changed since the last one: starting anew", file=sys.stderr)
@@ -71,22 +74,15 @@ def fingerprint(config: Any, files: list[tuple[str, str]], scorer: Scorer) -> st
     total.update(f"{lensjax.__version__} {shape} {json.dumps(config.select.to_dict(), sort_keys=True)}".encode())
     folders = sorted({pathlib.Path(path).parent for path, kind in files if kind != "spec"})
     beside = [str(path) for folder in folders for path in companions(folder)]
-    for path in [*(path for path, _ in files), *beside, config.search.catalogue]:
-        total.update(_stamp(path).encode(errors="surrogateescape"))
+    catalogue = [config.search.catalogue] if config.search.catalogue else []
+    for path in [*(path for path, _ in files), *beside, *catalogue]:
+        total.update(stamp(path).encode(errors="surrogateescape"))
     return total.hexdigest()
 
 
 def companions(folder: pathlib.Path) -> list[pathlib.Path]:
     """Files that are read with the spectra of a folder: spZbest (or a folder below), redrock, ..."""
     return sorted(p for p in [*folder.glob("*"), *folder.glob("*/spZbest-*")] if p.name.startswith(COMPANIONS))
-
-
-def _stamp(path: str) -> str:
-    """Path, size and time of a file; the path alone where it is not there."""
-    with contextlib.suppress(OSError):
-        info = pathlib.Path(path).stat()
-        return f"{path}\0{info.st_size}\0{info.st_mtime_ns}\n"
-    return f"{path}\n"
 
 
 def _run(config: Any, paths: list[str], catalogue: dict | None, scorer: Scorer, shards: Shards) -> None:

@@ -170,6 +170,7 @@ CUTS = {
 }
 OTHER_LINES = ("oii", "nearby", "oii_lines")  # cuts that say which line it is instead
 ALWAYS = ("unreadable",)  # before the cuts that the config lists
+PLACE, WAVE = 2e-5, 2e-3  # radians (4 arcsec), and of log wavelength, within which observations are of one line
 LEAST_CHANCE = 1e-300  # 37 sigma
 CROWDED = {"observed": "excess_observed", "rest": "excess_rest"}  # cut -> column that is counted when its turn comes
 
@@ -206,6 +207,27 @@ def excess(wave: np.ndarray, counted: np.ndarray, settings: Any) -> np.ndarray:
     return np.where(known, sigma[np.where(known, place - first, 0)], 0.0)
 
 
+def once(columns: Columns) -> np.ndarray:
+    """Bool (N,): the first of the rows that have one place on the sky, to some arcsec, and one wavelength, to 0.2 %.
+
+    An object that was observed ten times is no crowd. Rows without coordinates are all different.
+    """
+    ra, dec = (np.deg2rad(columns[name]) for name in ("ra", "dec"))
+    known = np.isfinite(ra) & np.isfinite(dec)
+    direction = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    place = np.column_stack([direction / PLACE, np.log(columns["wave"]) / WAVE])
+    place = np.where(known[:, None], np.round(place), np.arange(len(ra))[:, None] + 0.5)
+    first = np.unique(place, axis=0, return_index=True)[1]
+    return np.isin(np.arange(len(ra)), first)
+
+
+def check(settings: Any, known: dict[str, Cut] = CUTS) -> None:
+    """UserError for a cut of config.vet.cuts that is not among the `known` ones."""
+    unknown = [name for name in settings.cuts if name not in known]
+    if unknown:
+        raise UserError(f"config.vet.cuts has {unknown[0]!r}: expected some of {', '.join(known)}.")
+
+
 def apply(columns: Columns, settings: Any, known: dict[str, Cut] = CUTS) -> Columns:
     """The columns with cut (N,) text, flags (N,) int32 (bit i: the i-th of `known`), and excess_* where crowds count.
 
@@ -213,9 +235,7 @@ def apply(columns: Columns, settings: Any, known: dict[str, Cut] = CUTS) -> Colu
     counted among the galaxies that the cuts before have left; sky fibers are cut by the same wavelengths. UserError for
     a cut that does not exist.
     """
-    unknown = [name for name in settings.cuts if name not in known]
-    if unknown:
-        raise UserError(f"config.vet.cuts has {unknown[0]!r}: expected of {', '.join(known)}.")
+    check(settings, known)
     columns = dict(columns)
     num = len(columns["sky"])
     cut, flags = np.full(num, "", object), np.zeros(num, np.int32)
@@ -223,7 +243,7 @@ def apply(columns: Columns, settings: Any, known: dict[str, Cut] = CUTS) -> Colu
     for name in [*active, *(name for name in known if name not in active)]:
         if name in CROWDED:
             frame = columns["wave"] / (1 + columns["z"] if name == "rest" else 1)
-            columns[CROWDED[name]] = excess(frame, (cut == "") & ~columns["sky"], settings)
+            columns[CROWDED[name]] = excess(frame, (cut == "") & ~columns["sky"] & once(columns), settings)
         with np.errstate(invalid="ignore"):
             takes = known[name].takes(columns, settings)
         flags |= np.where(takes, 1 << list(known).index(name), 0).astype(np.int32)

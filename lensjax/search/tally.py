@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,8 @@ Counts = dict[str, np.ndarray]
 class Tally(NamedTuple):
     """Counts over a table.
 
-    funnel: stage -> objects that reach it. reasons: stage -> why others do not, with their number.
+    funnel: stage -> objects that reach it. reasons: stage -> why others do not, with their number; long numbers, as of
+    bytes, are left out of them.
     scores: (40,) counts over SCORE_EDGES of selected objects and of sky fibers.
     observed, rest: (edges (B + 1,), counts (B,)) of the hits' wavelengths in Angstrom, rest of the foreground galaxy.
     best: rows of the best hits, best first.
@@ -55,7 +57,7 @@ def _add(total: Tally, columns: Counts, batch: pa.RecordBatch, threshold: float,
     """The tally with one more piece of the table. last: file of the row before, as files come in order."""
     stages = _stages(columns, threshold)
     for stage, left_out in _left_out(columns, stages).items():
-        total.reasons[stage].update(columns["status"][left_out].tolist())
+        total.reasons[stage].update(re.sub(r"\d{4,}", "…", status) for status in columns["status"][left_out].tolist())
     hits = stages["hits"]
     wave, z = columns["wave"][hits], columns["z"][hits]
     files = np.concatenate([[last], columns["file"]])

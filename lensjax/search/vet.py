@@ -15,10 +15,11 @@ from lensjax.physics import grid
 from lensjax.search import calibration, control, select, shards, systems
 from lensjax.search.spectra import Columns, read_hits
 from lensjax.surveys import catalogues
+from lensjax.surveys.known import check_known
 
 HITS_NAME, FUNNEL_NAME = "hits.parquet", "vetting.json"
-NEEDED = ("file", "row", "plate", "mjd", "fiberid", "targetid", "ra", "dec", "z", "sky")
-NEEDED += ("selected", "score", "wave", "snr", "waves", "line_scores")
+NEEDED = ("file", "row", "survey", "plate", "mjd", "fiberid", "targetid", "ra", "dec", "z", "zwarning", "class")
+NEEDED += ("subclass", "sky", "selected", "score", "wave", "snr", "waves", "line_scores")
 BATCH = 65_536  # rows of scores.parquet in memory at a time
 
 
@@ -53,6 +54,13 @@ def vet(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     write_text(folder / FUNNEL_NAME, json.dumps(summary, indent=1) + "\n")
     print(f"{paths[0]}: {control.sentence(summary)}")
     return summary
+
+
+def check(config: Any) -> None:
+    """UserError for what would stop `vet` after hours of scoring: an unknown cut, a bad table of known objects."""
+    if config.vet.enabled:
+        select.check(config.vet, systems.of(config).CUTS)
+        check_known(config.vet)
 
 
 def collect(path: pathlib.Path, threshold: float) -> tuple[Columns, dict[str, int]]:

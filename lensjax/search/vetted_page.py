@@ -8,7 +8,7 @@ import numpy as np
 
 from lensjax.physics import lines
 from lensjax.search.candidate_figures import annotate, draw_line, draw_spectrum, write_pdfs
-from lensjax.search.candidates import Row, Vetted, read_spectra
+from lensjax.search.candidates import Row, Vetted, object_name, read_spectra
 from lensjax.search.figures import inline_figure
 from lensjax.search.hit_fits import make_fit
 
@@ -95,7 +95,7 @@ def candidate_table(vetted: Vetted, numbers: Sequence[tuple[str, str, int]] = NU
 
 def label(row: Row) -> str:
     """Its J2000 name, else where it is; with its redshift where an object may have several."""
-    name = row["name"] or f"{row['plate']}-{row['mjd']}-{row['fiberid']:04d}"
+    name = row["name"] or object_name(row)
     return f"{name}_z{row['z_abs']:.4f}" if "z_abs" in row else name
 
 
@@ -120,7 +120,7 @@ def figure(
     name = html.escape(label(row))
     against = [str(doubts.get(doubt, doubt)) for doubt in row["doubts"].split(",") if doubt]
     said = "; ".join(against) or "nothing that was looked for"
-    place = f"{row['plate']}-{row['mjd']}-{row['fiberid']:04d}; RA {row['ra']:.5f}°, Dec {row['dec']:.5f}°"
+    place = f"{row['survey']} {object_name(row)}; RA {row['ra']:.5f}°, Dec {row['dec']:.5f}°"
     known = f"<br>Known: {html.escape(row['known'])}, {row['known_distance']:.1f}″ away" if row["known"] else ""
     caption = (
         f"<figcaption><h3>{number}. {name}, grade {html.escape(row['grade'])}</h3>"

@@ -42,7 +42,7 @@ LAWS, PROFILES = ("paper", "lesser", "snr"), ("gaussian", "skewnormal")
 
 
 def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
-    """One-example simulator of `config.sim` on `config.data.window`.
+    """One-example simulator of `config.sim` on `config.data.window`, lines off the lens's `config.data.masked_lines`.
 
     Returns `simulate(key)` -> dict of float32: flux, ivar, wdisp (P,), z (); truth label, kind (0 none, 1 Lyman-alpha,
     2 background [OII]), wave (A, of the profile's mean; 0 without a line), snr (true profile, true noise), line_flux,
@@ -56,6 +56,7 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
     instrument = noise.make_instrument(loglam)
     library = continua.read_library(sim.continuum)
     basis = continua.make_continua(library, loglam, tuple(sim.redshift), sim.num_eigenvectors)
+    masked = tuple(config.data.get("masked_lines", lines.LENS_LINES))
 
     def simulate(key: jax.Array) -> dict[str, jax.Array]:
         keys = jax.random.split(key, 11)
@@ -70,7 +71,7 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
         star = jnp.where(lost, noise.draw_stellar_lines(keys[10], instrument), 1.0) if sim.dirt else 1.0
         correlation = jnp.minimum(2 * u[8], 1.0) if sim.dirt else 0.0  # as measured in one half, weaker in the other
         galaxy = observe(keys[2:9], instrument, continuum * star, z, dirt, correlation)
-        line = draw_line(keys[9], sim, instrument, galaxy, z)
+        line = draw_line(keys[9], sim, instrument, galaxy, z, masked)
         flux = galaxy["flux"] + line.pop("model")
         if sim.dirt:
             galaxy["ivar"] = noise.follow_counts(galaxy["ivar"], flux - galaxy["continuum"], galaxy["sigma"])
@@ -122,7 +123,7 @@ def lens_mask(wave: jax.Array, z: jax.Array, rest_lines: Sequence[float] = lines
     return (distance <= MASK_HALF_WIDTH).any(1)
 
 
-def draw_line(key, sim, instrument, galaxy, z) -> dict[str, jax.Array]:
+def draw_line(key, sim, instrument, galaxy, z, rest_lines) -> dict[str, jax.Array]:
     """A line, or none.
 
     Args:
@@ -130,13 +131,14 @@ def draw_line(key, sim, instrument, galaxy, z) -> dict[str, jax.Array]:
         sim: config.sim.
         instrument: `noise.Instrument` of the window.
         galaxy: ivar (P,), true noise sigma (P,), 1e-17 erg/s/cm2/A.
-        z: () lens redshift, whose lines are avoided.
+        z: () lens redshift.
+        rest_lines: of the lens, Angstrom, which are avoided.
 
     Returns:
         model (P,) in the unit of the flux, zero without a line; profile (P,) of unit flux; label and truth, scalars.
     """
     u = jax.random.uniform(key, (8,), minval=1e-6)
-    usable = (galaxy["ivar"] > 0) & ~lens_mask(instrument.wave, z)
+    usable = (galaxy["ivar"] > 0) & ~lens_mask(instrument.wave, z, rest_lines)
     pixel = draw_pixel(u[0:2], usable)
     nearest = pixel.astype(jnp.int32)
     angstrom = instrument.wave[nearest] * np.float32(np.log(10) * grid.STEP)  # per pixel

@@ -12,7 +12,6 @@ import numpy as np
 from lensjax.core.errors import UserError
 from lensjax.physics import grid, lines, quasar
 from lensjax.surveys.block import Block
-from lensjax.surveys.tables import plate_key, target_key
 
 ALIASES = {
     "plate": ("PLATE",),
@@ -90,6 +89,17 @@ def _spread(path: str, name: str, column: np.ndarray, shape: tuple[int, ...]) ->
     if column.shape != shape[:1]:
         raise UserError(f"the catalogue {path} has {name} of shape {column.shape} beside z_abs of shape {shape}")
     return np.repeat(column, int(np.prod(shape[1:])))
+
+
+def plate_key(table: Columns) -> np.ndarray:
+    """One integer for plate, MJD and fiber, (N,)."""
+    plate, mjd, fiber = (table[name].astype(np.int64) for name in WHO)
+    return (plate << 40) | (mjd << 16) | fiber
+
+
+def target_key(table: Columns) -> np.ndarray:
+    """TARGETID, (N,)."""
+    return table["targetid"].astype(np.int64)
 
 
 def match(table: Columns, catalogue: Columns) -> tuple[np.ndarray, np.ndarray]:

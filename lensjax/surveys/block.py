@@ -10,11 +10,11 @@ from lensjax.physics import grid
 TABLE = {
     "file": ("U", ""),  # path as it was found
     "row": (np.int32, 0),  # place in the file: fiber of a plate, target of a coadd
-    "survey": ("U", ""),  # SDSS (I and II), BOSS, eBOSS, DESI
-    "plate": (np.int32, -1),
+    "survey": ("U", ""),  # SDSS (I and II), BOSS, eBOSS, SDSS-V, DESI; empty where the file does not tell
+    "plate": (np.int32, -1),  # of SDSS-V the field
     "mjd": (np.int32, -1),
     "fiberid": (np.int32, -1),
-    "targetid": (np.int64, -1),  # DESI
+    "targetid": (np.int64, -1),  # TARGETID of DESI, CATALOGID (or SDSS_ID) of SDSS-V
     "ra": (np.float64, np.nan),  # degrees, of the fiber
     "dec": (np.float64, np.nan),
     "z": (np.float64, np.nan),

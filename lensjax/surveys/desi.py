@@ -12,8 +12,8 @@ import scipy.sparse
 from lensjax.physics import grid
 from lensjax.surveys.block import BadFile, Block, make_block
 from lensjax.surveys.fits import Hdu, image, open_fits
-from lensjax.surveys.sdss import NO_REDSHIFT, check_units
-from lensjax.surveys.tables import read_standard
+from lensjax.surveys.sdss import check_units
+from lensjax.surveys.tables import NO_REDSHIFT, read_standard
 
 
 def is_coadd(units: list[Hdu]) -> bool:
@@ -132,15 +132,15 @@ def target_rows(by_name: dict[str, Hdu], path: pathlib.Path, num: int) -> dict:
 
 def read_redrock(path: pathlib.Path) -> dict[str, np.ndarray]:
     """REDSHIFTS (or the older ZBEST) table of the redrock-* or zbest-* file that goes with coadd-*; else BadFile."""
-    stem = re.sub(r"^(coadd|spectra)-", "", path.name)
+    stem = re.sub(r"^(coadd|spectra)-", "", path.name).removesuffix(".gz")
     for name in (f"redrock-{stem}", f"zbest-{stem}"):
-        file = path.with_name(name)
-        if file.exists():
-            units = [unit for unit in open_fits(file) if unit.name in ("REDSHIFTS", "ZBEST")]
-            if not units:
-                raise BadFile(f"{name} has no REDSHIFTS table")
-            return read_standard(units[0])
-    raise BadFile(f"no redrock-{stem} beside the file")
+        for file in (path.with_name(name), path.with_name(f"{name}.gz")):
+            if file.exists():
+                units = [unit for unit in open_fits(file) if unit.name in ("REDSHIFTS", "ZBEST")]
+                if not units:
+                    raise BadFile("the redrock file has no REDSHIFTS table")
+                return read_standard(units[0])
+    raise BadFile("no redrock file beside the coadd")
 
 
 def merge_redrock(known: dict, fits: dict[str, np.ndarray]) -> dict:

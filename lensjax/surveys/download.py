@@ -1,19 +1,24 @@
 """Files from a server that fails in every way: retries, whole files or none, a pause between requests, one table."""
 
 import concurrent.futures
+import contextlib
 import csv
+import errno
 import http.client
 import pathlib
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from lensjax.core.errors import UserError
 from lensjax.core.files import replacing
+from lensjax.core.journal import Progress
 from lensjax.surveys.block import BadFile
 
 RETRY = (429, 500, 502, 503, 504)  # HTTP answers that may be different the next time
+HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # of the disk: the next file fares no better
 Check = Callable[[pathlib.Path], None]  # raises BadFile where a file is not whole
 
 
@@ -35,9 +40,24 @@ class Pace:
         time.sleep(max(turn - time.monotonic(), 0.0))
 
 
-def download(url: str, path: pathlib.Path, settings, check: Check, pace: Pace | None = None) -> str:
-    """Download with retries, waiting twice as long each time; empty when done, else the last reason. Raises Missing.
+@contextlib.contextmanager
+def writing(folder: pathlib.Path) -> Iterator[None]:
+    """UserError where the block finds the folder full or forbidden."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in HOPELESS:
+            raise
+        raise UserError(
+            f"the folder {folder} cannot be written ({error.strerror}): expected room and permission; make room, or "
+            "give another --workdir, and run the same command again"
+        ) from error
 
+
+def download(url: str, path: pathlib.Path, settings, check: Check, pace: Pace | None = None) -> str:
+    """Download with retries, waiting twice as long each time; empty when done, else the last reason.
+
+    Raises Missing, and UserError where the disk is full or forbidden.
     settings: retries, backoff and timeout (seconds). The file is there when it has passed `check`, or not at all.
     """
     reason = ""
@@ -47,7 +67,7 @@ def download(url: str, path: pathlib.Path, settings, check: Check, pace: Pace | 
         if pace:
             pace.wait()
         try:
-            with replacing(path) as temporary:
+            with writing(path.parent), replacing(path) as temporary:
                 _transfer(url, temporary, settings.timeout)
                 check(temporary)
             return ""
@@ -85,13 +105,23 @@ def fetch_all(
 ) -> pathlib.Path:
     """Have every file, `workers` at a time, and write `table` (CSV): path, what is asked for, status; returns it.
 
-    fetch_file(path) -> empty when the file is there, else why not. columns: names of the table's columns.
+    fetch_file(path) -> empty when the file is there, else why not. columns: names of the table's columns. UserError
+    where a folder cannot be written.
     """
     for folder in {path.parent for path in files}:
-        folder.mkdir(parents=True, exist_ok=True)
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        status = list(pool.map(fetch_file, files))
-    with replacing(table) as temporary, temporary.open("w", newline="") as stream:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    status, lost = [], 0
+    with (
+        contextlib.closing(Progress(len(files), 0, "fetch")) as progress,
+        concurrent.futures.ThreadPoolExecutor(workers) as pool,
+    ):
+        for why in pool.map(fetch_file, files):
+            status.append(why)
+            lost += bool(why)
+            progress.note(f"{lost} not fetched")
+            progress.advance()
+    with writing(table.parent), replacing(table) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
         writer.writerows((path, *asked, why) for (path, asked), why in zip(files.items(), status, strict=True))

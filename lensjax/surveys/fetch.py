@@ -14,6 +14,7 @@ from lensjax.surveys.tables import FIRST_BOSS_PLATE
 BOSS_RUNS = ("eboss/spectro/redux/v5_13_2",)
 SDSS_RUNS = ("sdss/spectro/redux/26", "sdss/spectro/redux/103", "sdss/spectro/redux/104")
 COLUMNS = ("file", "plate", "mjd", "fiberid", "status")
+RELEASES = ("SDSS-", "BOSS-", "EBOSS-")  # of SPARCL, whose specid is a specObjID
 
 
 class Target(NamedTuple):
@@ -32,7 +33,8 @@ def fetch(config, workdir) -> pathlib.Path:
     """Download the spectra that config.fetch names into workdir/spectra; returns the table workdir/fetched.csv.
 
     One row for each object, with a status where it could not be had. Files that are there and whole are not fetched
-    again, so the same command resumes. UserError where nothing is asked for or the list cannot be read.
+    again, so the same command resumes. UserError where nothing is asked for, the list cannot be read, or the folder
+    cannot be written.
     """
     settings = config.fetch
     targets = find_targets(settings)
@@ -81,6 +83,11 @@ def read_targets(path: str) -> list[Target]:
 
 def query_sparcl(settings) -> list[Target]:
     """Galaxies of a redshift range, from the SPARCL archive (needs the extra: pip install 'lensjax[fetch]')."""
+    if not settings.release.upper().startswith(RELEASES):
+        raise UserError(
+            f"config.fetch.release is {settings.release!r}: expected a release of SDSS or BOSS, such as BOSS-DR16, "
+            "whose spectra can be fetched by plate, MJD and fiber; set it to one"
+        )
     try:
         from sparcl.client import SparclClient  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -103,7 +110,10 @@ def decode_specobjid(specobjid: int) -> Target:
 
 
 def fetch_one(target: Target, folder: pathlib.Path, settings) -> str:
-    """Have the spectrum in `folder`; empty when it is there and whole, else why not. Never raises for the network."""
+    """Have the spectrum in `folder`; empty when it is there and whole, else why not. Never raises for the network.
+
+    UserError where the folder cannot be written.
+    """
     path = folder / target.filename
     if is_complete(path, check_complete):
         return ""

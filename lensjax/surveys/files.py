@@ -14,6 +14,8 @@ SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz")
 KINDS = {"spec-": "spec", "spPlate-": "spPlate", "coadd-": "coadd", "spectra-": "coadd"}
 # Files that stand beside the spectra and are read with them, or hold no spectra of objects.
 COMPANIONS = ("spZbest-", "spZall-", "spZline-", "spAll", "specObj", "redrock-", "zbest-", "rrdetails-", "photoPlate-")
+COMPANIONS += ("emline-", "qso_mgii-", "qso_qn-", "zpix-", "zall-", "ztile-", "zcatalog-")
+EXPOSURES = "spectra-"  # of DESI, single exposures of the targets of a coadd-: read where it is named itself
 READERS = (
     (sdss.is_spec, sdss.read_spec),
     (sdss.is_spplate, sdss.read_spplate),
@@ -27,8 +29,8 @@ def find_files(source: str) -> list[tuple[str, str]]:
     source: one file, a folder (searched to any depth), a glob, or a text file with one path (file, folder or glob)
     a line, relative to itself, # for comments. kind is "spec", "spPlate", "coadd", or "unknown": the name's promise
     only, as the reader goes by the content. Files named one by one are kept whatever they are, so that each gets its
-    row and its status; in folders and globs companions (spZbest, redrock, ...) are left out, in folders other
-    suffixes than .fits too.
+    row and its status; in folders and globs companions (spZbest, redrock, ...) are left out, in folders also other
+    suffixes than .fits, and single exposures of DESI (spectra-*), whose sums the coadds beside them are.
     """
     path = pathlib.Path(source).expanduser()
     if not source:
@@ -50,7 +52,8 @@ def _expand(path: pathlib.Path) -> list[pathlib.Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = [file for file in path.rglob("*") if file.name.endswith(SUFFIXES)]
+        names = (file for file in path.rglob("*") if file.name.endswith(SUFFIXES))
+        found = [file for file in names if not file.name.startswith(EXPOSURES)]
     else:
         found = [pathlib.Path(name) for name in glob.glob(str(path), recursive=True)]
     return [file for file in found if file.is_file() and not file.name.startswith((*COMPANIONS, "."))]
@@ -92,6 +95,8 @@ def read_block(path: str, loglam: np.ndarray) -> Block:
 
 def describe(units: list) -> str:
     """Why a FITS file is none of those that are read."""
+    if sdss.is_spfield(units):
+        return "an spField file of SDSS-V (no PLATEID, or a CATALOGID), which is not read: give its spec files instead"
     if units[-1].start + units[-1].size > len(units[-1].buffer):
         return "truncated: the file ends before its spectra"
     names = ", ".join(unit.name or "unnamed" for unit in units[:5])

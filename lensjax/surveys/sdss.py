@@ -1,6 +1,9 @@
-"""SDSS-I/II, BOSS and eBOSS: spec files (lite and full) and spPlate files with the spZbest beside them.
+"""SDSS-I/II, BOSS, eBOSS and SDSS-V: spec files (lite and full), and spPlate files with the spZbest beside them.
 
-Data model: https://data.sdss.org/datamodel (spec, spPlate, spZbest). Wavelengths are vacuum, loglam in steps of 1e-4.
+Data model: https://data.sdss.org/datamodel (spec, spPlate, spZbest; specLite, specFull and spField of SDSS-V, DR18 to
+DR20). Wavelengths are vacuum, loglam in steps of 1e-4. SDSS-V names its files spec-FIELD-MJD-CATALOGID: the row SPALL
+has FIELD, MJD, CATALOGID and SDSS_ID in place of PLATE and FIBERID, and places as PLUG_RA (J2000), FIBER_RA (at the
+first exposure) and RACAT (of the target); the primary header has FIELDID, and a PLATEID that is blank.
 """
 
 import pathlib
@@ -11,11 +14,10 @@ import numpy as np
 from lensjax.physics import grid
 from lensjax.surveys.block import BadFile, Block, make_block
 from lensjax.surveys.fits import Hdu, column_names, image, open_fits, read_columns
-from lensjax.surveys.tables import read_standard, survey_name
+from lensjax.surveys.tables import NO_REDSHIFT, read_standard, survey_name
 
 BRIGHTSKY = 1 << 23  # bit of and_mask: sky level above flux + 10 x flux error
 SPECTRUM = ("FLUX", "LOGLAM", "IVAR", "AND_MASK", "WDISP")
-NO_REDSHIFT = "class and redshift are unknown"
 
 
 def is_spec(units: list[Hdu]) -> bool:
@@ -25,7 +27,17 @@ def is_spec(units: list[Hdu]) -> bool:
 
 def is_spplate(units: list[Hdu]) -> bool:
     """Whether this is an spPlate file, by its content: an image of a plate on a log grid."""
-    return units[0].header.get("NAXIS") == 2 and {"COEFF0", "PLATEID"} <= set(units[0].header)
+    return _is_log_image(units) and not is_spfield(units)
+
+
+def is_spfield(units: list[Hdu]) -> bool:
+    """Whether this is an spField file of SDSS-V, by its content: no number of a plate, or targets with a CATALOGID."""
+    has_plate = isinstance(units[0].header.get("PLATEID"), int)
+    return _is_log_image(units) and (not has_plate or any("CATALOGID" in column_names(unit) for unit in units))
+
+
+def _is_log_image(units: list[Hdu]) -> bool:
+    return units[0].header.get("NAXIS") == 2 and "COEFF0" in units[0].header
 
 
 def read_spec(units: list[Hdu], path: str, loglam: np.ndarray) -> Block:
@@ -54,7 +66,7 @@ def read_spec(units: list[Hdu], path: str, loglam: np.ndarray) -> Block:
     if "AND_MASK" in columns:
         masked[0, target[inside]] = columns["AND_MASK"][inside] & BRIGHTSKY != 0
     known = {**header_row(header), **catalogue_row(units), "file": path}
-    known["survey"] = survey_name(known.get("plate", -1), known.get("mjd", -1))
+    known["survey"] = "SDSS-V" if names_field(units) else survey_name(known.get("plate", -1), known.get("mjd", -1))
     return make_block(on_window("FLUX", 0), on_window("IVAR", 0), on_window("WDISP", 1), masked, known, loglam)
 
 
@@ -95,8 +107,15 @@ def check_units(header: dict, key: str) -> None:
 
 def header_row(header: dict) -> dict:
     """What the primary header of a spec file says about the object, where the catalogue row is missing."""
-    keys = {"plate": "PLATEID", "mjd": "MJD", "fiberid": "FIBERID", "ra": "PLUG_RA", "dec": "PLUG_DEC"}
-    return {name: header[key] for name, key in keys.items() if isinstance(header.get(key), int | float)}
+    keys = {"FIELDID": "plate", "PLATEID": "plate", "MJD": "mjd", "FIBERID": "fiberid", "CATALOGID": "targetid"}
+    keys |= {"PLUG_RA": "ra", "PLUG_DEC": "dec"}
+    return {name: header[key] for key, name in keys.items() if isinstance(header.get(key), int | float)}
+
+
+def names_field(units: list[Hdu]) -> bool:
+    """Whether the catalogue row names its object as SDSS-V does: by FIELD or CATALOGID, without a PLATE."""
+    names = set(column_names(units[2])) if len(units) > 2 else set()
+    return bool({"FIELD", "CATALOGID"} & names) and "PLATE" not in names
 
 
 def catalogue_row(units: list[Hdu]) -> dict:
@@ -164,7 +183,7 @@ def find_spzbest(path: pathlib.Path, plate: int, mjd: int) -> pathlib.Path:
         here = sorted(path.parent.glob(f"{name}.fits*")) or sorted(path.parent.glob(f"*/{name}.fits*"))
         if here:
             return here[-1]
-    raise BadFile(f"no {next(iter(names))}.fits beside the file or one folder below")
+    raise BadFile("no spZbest file beside the spPlate or one folder below")
 
 
 def merge_fits(known: dict, fits: dict[str, np.ndarray]) -> dict:

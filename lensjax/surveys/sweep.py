@@ -1,5 +1,8 @@
 """Columns of the Legacy Surveys' catalogues (sweep, tractor) and of cutout files under one set of names."""
 
+import contextlib
+from typing import Any
+
 import numpy as np
 
 from lensjax.core.errors import UserError
@@ -32,15 +35,16 @@ def standardise(columns: dict[str, np.ndarray], num: int, bands: str = "grz") ->
 
     Returns ra, dec (degrees), ebv (mag), z_spec, z_phot: (num,) float64; release, brickid, objid, inds, label: (num,)
     int64; type (num,) text; flux (nanomaggies, dust included), psfsize (FWHM, arcsec), psfdepth (1/nanomaggies2),
-    nobs: (num, bands) float32. -99 counts as missing. Columns of another length than num are passed over.
+    nobs: (num, bands) float32. -99, masked, not finite, and text where a number belongs count as missing. Columns of
+    another length than num are passed over.
     """
-    known = {name.upper(): np.asarray(values) for name, values in columns.items()}
+    known = {name.upper(): _unmasked(values) for name, values in columns.items()}
     known = {name: values for name, values in known.items() if values.ndim and len(values) == num}
     out: dict[str, np.ndarray] = {}
     for name, aliases in SCALARS.items():
-        out[name] = _real(_first(known, aliases, np.full(num, np.nan))).reshape(num, -1)[:, 0]
+        out[name] = _real(_first(known, aliases, np.full(num, np.nan)))
     for name, aliases in IDENTITIES.items():
-        out[name] = _first(known, aliases, np.full(num, -1)).astype(np.int64)
+        out[name] = _whole(_first(known, aliases, np.full(num, -1)))
     for name, aliases in TEXTS.items():
         out[name] = _text(_first(known, aliases, np.full(num, "")))
     for name in VECTORS:
@@ -49,13 +53,44 @@ def standardise(columns: dict[str, np.ndarray], num: int, bands: str = "grz") ->
 
 
 def _first(known: dict, aliases: tuple[str, ...], default: np.ndarray) -> np.ndarray:
-    return next((known[alias] for alias in aliases if alias in known), default)
+    """The first of these columns that is there, (num,); of a column of vectors their first element."""
+    values = next((known[alias] for alias in aliases if alias in known), default)
+    while values.ndim > 1:
+        values = values[:, 0]
+    return values
+
+
+def _unmasked(values: Any) -> np.ndarray:
+    """The values as a plain array, masked numbers MISSING and masked text empty."""
+    if not np.ma.isMaskedArray(values):
+        return np.asarray(values)
+    kind = values.dtype.kind
+    return np.ma.filled(values.astype(np.int64) if kind in "bu" else values, MISSING if kind in "biuf" else "")
 
 
 def _real(values: np.ndarray) -> np.ndarray:
     """float64 with NaN for what the survey calls missing."""
-    values = values.astype(np.float64)
+    values = values.astype(np.float64) if values.dtype.kind in "biuf" else _parsed(values, float, np.nan)
     return np.where(np.isfinite(values) & (values != MISSING), values, np.nan)
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """int64 with -1 for what the survey calls missing."""
+    if values.dtype.kind == "f":
+        values = np.where(np.abs(values) < 2.0**63, values, -1)  # not so of NaN
+    elif values.dtype.kind not in "biu":
+        values = _parsed(values, int, -1)
+    values = values.astype(np.int64)
+    return np.where(values == MISSING, -1, values)
+
+
+def _parsed(values: np.ndarray, kind: type, missing: float) -> np.ndarray:
+    """Text, or objects, as numbers of that kind; `missing` for each that is none."""
+    out = np.full(values.size, missing, np.dtype(kind))
+    for i, value in enumerate(values.ravel().tolist()):
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            out[i] = kind(value)
+    return out.reshape(values.shape)
 
 
 def _text(values: np.ndarray) -> np.ndarray:

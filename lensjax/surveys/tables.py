@@ -3,18 +3,19 @@
 import numpy as np
 
 from lensjax.core.errors import UserError
-from lensjax.surveys.block import BadFile, Block
+from lensjax.surveys.block import TABLE, BadFile, Block
 from lensjax.surveys.fits import Hdu, column_names, open_fits, read_columns
 
-# Our name -> the survey's, in order of preference; a blank or missing text falls through to the next.
+# Our name -> the survey's, in order of preference; a blank or missing text falls through to the next. FIELD and below
+# are SDSS-V's: BOSS too has a FIELD, of the imaging, but also PLATE, and DESI TARGET_RA beside FIBER_RA.
 ALIASES = {
     "survey": ("SURVEY",),
-    "plate": ("PLATE",),
+    "plate": ("PLATE", "FIELD"),
     "mjd": ("MJD",),
     "fiberid": ("FIBERID", "FIBER"),
-    "targetid": ("TARGETID",),
-    "ra": ("PLUG_RA", "TARGET_RA", "RA"),
-    "dec": ("PLUG_DEC", "TARGET_DEC", "DEC"),
+    "targetid": ("TARGETID", "CATALOGID", "SDSS_ID"),
+    "ra": ("PLUG_RA", "TARGET_RA", "FIBER_RA", "RACAT", "RA"),
+    "dec": ("PLUG_DEC", "TARGET_DEC", "FIBER_DEC", "DECCAT", "DEC"),
     "z": ("Z",),
     "zwarning": ("ZWARNING", "ZWARN"),
     "class": ("CLASS", "SPECTYPE"),
@@ -23,8 +24,13 @@ ALIASES = {
 }
 NOQSO = {"z": "Z_NOQSO", "zwarning": "ZWARNING_NOQSO", "class": "CLASS_NOQSO", "subclass": "SUBCLASS_NOQSO"}
 NEEDED = tuple(dict.fromkeys(name for names in ALIASES.values() for name in names)) + tuple(NOQSO.values())
+NO_REDSHIFT = "class and redshift are unknown"  # the end of such a status
 FIRST_BOSS_PLATE = 3510
 FIRST_EBOSS_MJD = 56839  # 2014 July 1, the begin of SDSS-IV
+FIRST_SDSSV_FIELD = 15000  # its plates, and from 16000 its fields
+BY_PLATE = ("plate", "mjd", "fiberid")
+JOINED = ("ra", "dec", "z", "zwarning", "class", "subclass", "objtype")  # what a catalogue knows better than the file
+ROWS = 100_000  # of a catalogue read at a time
 
 
 def read_standard(unit: Hdu) -> dict[str, np.ndarray]:
@@ -35,12 +41,14 @@ def read_standard(unit: Hdu) -> dict[str, np.ndarray]:
 def standardise(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Survey columns (names in capitals) -> ours. Galaxies get the fit without quasar templates, where there is one.
 
+    Text where a number belongs, as a CATALOGID of an unassigned fiber, is passed over.
     For galaxy targets the BOSS pipeline advises Z_NOQSO and its companions (Bolton et al. 2012, section 3.4). For
     everything else they are wrong, and in SDSS-I/II they are all zero: those keep Z.
     """
     out = {}
     for name, aliases in ALIASES.items():
-        found = [columns[alias] for alias in aliases if alias in columns]
+        text = TABLE[name][0] == "U"
+        found = [columns[alias] for alias in aliases if alias in columns and (columns[alias].dtype.kind == "U") == text]
         if found:
             out[name] = _first_filled(found)
     if all(name in columns for name in NOQSO.values()) and "class" in out:
@@ -60,63 +68,78 @@ def _first_filled(candidates: list[np.ndarray]) -> np.ndarray:
 
 
 def survey_name(plate, mjd) -> np.ndarray:
-    """SDSS (I and II), BOSS or eBOSS, from plate and MJD."""
-    later = np.where(np.asarray(mjd) >= FIRST_EBOSS_MJD, "eBOSS", "BOSS")
-    return np.where(np.asarray(plate) < FIRST_BOSS_PLATE, "SDSS", later)
+    """SDSS (I and II), BOSS, eBOSS or SDSS-V, from plate (or field) and MJD; empty where there is no plate."""
+    plate, mjd = np.asarray(plate), np.asarray(mjd)
+    first = {"SDSS-V": plate >= FIRST_SDSSV_FIELD, "": plate < 0, "SDSS": plate < FIRST_BOSS_PLATE}
+    return np.select([*first.values(), mjd >= FIRST_EBOSS_MJD], [*first, "eBOSS"], "BOSS")
 
 
 def read_catalogue(path) -> dict[str, np.ndarray]:
-    """A spAll, specObj or zcatalog FITS table: the needed columns under our names, (N,) each; UserError if unusable.
+    """A spAll, specObj or zcatalog FITS table: the columns JOINED under our names, and key; UserError if unusable.
 
-    Only those columns are taken from the (memory-mapped) file, so a table of many GB costs some 100 bytes a row.
+    Rows are in the order of key, see `row_key`. Only the needed columns are taken from the (memory-mapped) file, in
+    one pass, so a table of many GB costs some 200 bytes a row, and twice that while it is read.
     """
     try:
         units = [unit for unit in open_fits(path) if column_names(unit)]
-        table = read_standard(units[0]) if units else {}
+        table = _read_rows(units[0]) if units else {}
     except BadFile as error:
         raise UserError(
             f"the catalogue {path} cannot be used: {error}; give an uncompressed spAll or specObj file"
         ) from None
-    by_plate = all(name in table for name in ("plate", "mjd", "fiberid"))
-    if not (by_plate or "targetid" in table) or "z" not in table:
+    names = _identity(table)
+    if not names or "z" not in table or not len(table["z"]):
         raise UserError(
-            f"the catalogue {path} has the columns {sorted(table) or 'of no table'}; "
-            "expected PLATE, MJD and FIBERID (or TARGETID) and Z, as in spAll or specObj"
+            f"the catalogue {path} has the columns {sorted(table) or 'of no table'} and {len(table.get('z', ()))} "
+            "redshifts; expected PLATE, MJD and FIBERID (or TARGETID, or CATALOGID) and Z, as in spAll or specObj"
         )
-    return table
+    order = np.lexsort([table[name] for name in reversed(names)])
+    key = row_key(table, names)[order]
+    return {name: table[name][order] for name in JOINED if name in table} | {"key": key}
+
+
+def _read_rows(unit: Hdu) -> dict[str, np.ndarray]:
+    """`read_standard` of a table of any length, ROWS at a time: each page of the file is looked at once."""
+    starts = range(0, max(unit.header.get("NAXIS2", 0), 1), ROWS)
+    parts = [standardise(read_columns(unit, NEEDED, slice(start, start + ROWS))) for start in starts]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _identity(table: dict) -> tuple[str, ...]:
+    """Columns that tell the rows of a catalogue apart: TARGETID of DESI; of SDSS-V, which observes a CATALOGID several
+    times, field and MJD too; else plate, MJD and fiber; none where these are not there."""
+    if "targetid" in table and (table["targetid"] > 0).any():
+        return ("targetid", "plate", "mjd") if {"plate", "mjd"} <= set(table) else ("targetid",)
+    return BY_PLATE if set(BY_PLATE) <= set(table) else ()
+
+
+def row_key(table: dict, names: tuple[str, ...]) -> np.ndarray:
+    """The columns `names`, integers, as one structured array (N,), which compares them in order."""
+    key = np.empty(len(table[names[0]]), [(name, TABLE[name][0]) for name in names])
+    for name in names:
+        key[name] = table[name]
+    return key
 
 
 def join(block: Block, catalogue: dict[str, np.ndarray]) -> Block:
     """The block with class, redshift, ... of the catalogue where it holds the object; the others get a status.
 
-    Objects are matched by plate, MJD and fiber, or by TARGETID where the catalogue has that.
+    Objects are matched by the key of the catalogue: plate, MJD and fiber, or the target.
     """
-    use_id = "targetid" in catalogue and (catalogue["targetid"] > 0).any()
-    key = target_key if use_id else plate_key
-    keys = key(catalogue)
-    order = np.argsort(keys, kind="stable")
-    mine = key(block.table)
-    place = order[np.minimum(np.searchsorted(keys, mine, sorter=order), len(keys) - 1)] if len(keys) else None
-    found = keys[place] == mine if place is not None else np.zeros(len(mine), bool)
+    keys = catalogue["key"]
+    mine = row_key(block.table, keys.dtype.names or ())
+    place = np.minimum(np.searchsorted(keys, mine), len(keys) - 1)
+    found = keys[place] == mine
     table = dict(block.table)
-    for name in ("ra", "dec", "z", "zwarning", "class", "subclass", "objtype"):
-        if name in catalogue and place is not None:
+    for name in JOINED:
+        if name in catalogue:
             table[name] = np.where(found, catalogue[name][place], table[name])
     table["sky"] = table["objtype"] == "SKY"
+    unknown = np.char.endswith(table["status"], NO_REDSHIFT)
+    table["status"] = np.where(found & unknown, "", table["status"])
     absent = ~found & (table["status"] == "")
     table["status"] = np.where(absent, "not in the catalogue", table["status"])
     return block._replace(z=np.nan_to_num(table["z"], nan=0.0).astype(np.float32), table=table)
-
-
-def plate_key(table: dict) -> np.ndarray:
-    """One integer for plate, MJD and fiber, (N,)."""
-    plate, mjd, fiber = (table[name].astype(np.int64) for name in ("plate", "mjd", "fiberid"))
-    return (plate << 40) | (mjd << 16) | fiber
-
-
-def target_key(table: dict) -> np.ndarray:
-    """TARGETID, (N,)."""
-    return table["targetid"].astype(np.int64)
 
 
 def select(table: dict[str, np.ndarray], cuts) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from lensjax.models import init_variables, make_model
 from lensjax.physics import grid, lines
 from lensjax.tasks import losses
 
-OBSERVED = ("flux", "ivar", "wdisp", "z")  # all that a survey gives; nothing of a mock's truth reaches the network
+OBSERVED = ("flux", "ivar", "z")  # of what a survey gives; nothing of a mock's truth reaches the network
 # Two kinds of line that config.model.kinds can tell apart -> 1 for the first, from the truth of a batch.
 KINDS = {
     "skew": lambda batch: batch["line_alpha"] > 0,  # red tail, as Lyman-alpha; or blue

@@ -22,6 +22,7 @@ from lensjax.tasks.classify import map_chunks
 from lensjax.tasks.stretch import channels, make_stretch
 
 OBSERVED = ("image", "psfsize", "noise", "ebv")  # all that a survey gives
+UNFILLED = -1e9  # logit of a key that is not compared: finite, so that a loss without any others has a gradient
 TINY = 1e-12  # keeps the direction of a zero vector finite
 
 
@@ -32,8 +33,8 @@ def make_task(config: Any, encoder: Any = None) -> Task:
     returns the query encoder's embedding (N, D) of the central pixels. encoder: stands in for that of config.model.
     Raises UserError for a queue that is no whole number of batches, and for a batch that is no whole number of groups.
     """
-    moco = config.moco
-    _check_sizes(config.train.batch_size, moco.queue, moco.bn_groups)
+    moco, rows = config.moco, config.train.batch_size
+    _check_sizes(rows, moco.queue, moco.bn_groups)
     encoder, projector = encoder or make_model(config.model), make_projector(moco.projector)
     augment, stretch = make_augment(config.augment), make_stretch(config.model.stretch)
     size, planes = config.augment.size, channels(config.model.stretch, len(config.augment.noise))
@@ -44,7 +45,7 @@ def make_task(config: Any, encoder: Any = None) -> Task:
         features = jax.eval_shape(encoder.apply, variables, jnp.zeros((1, size, size, planes)))
         head = init_variables(projector, keys[1], jnp.zeros(features.shape))
         params = {"encoder": variables.pop("params"), "projector": head["params"]}
-        queue = unit(jax.random.normal(keys[2], (moco.queue, moco.projector.size)))
+        queue = unit(jax.random.normal(keys[2], (rows, moco.queue // rows, moco.projector.size)))
         return params, variables, {"key_params": jax.tree.map(jnp.copy, params), "queue": queue}
 
     def project(params: Any, model_state: Any, images: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
@@ -63,7 +64,7 @@ def make_task(config: Any, encoder: Any = None) -> Task:
         positive = unshuffle(shuffle_key, project(key_params, state.model_state, shuffled)[1])
         positive = jax.lax.stop_gradient(positive)
         queue = state.extra["queue"]
-        value, accuracy = info_nce(query, positive, queue, moco.temperature, state.step * len(query))
+        value, accuracy = info_nce(query, positive, queue, moco.temperature, state.step)
         extra = {"key_params": key_params, "queue": enqueue(queue, positive, state.step)}
         return value, (model_state, extra, {"accuracy": accuracy, **spread(features, query, positive)})
 
@@ -128,23 +129,28 @@ def follow(params: Any, key_params: Any, momentum: float) -> Any:
 def info_nce(
     query: jax.Array, positive: jax.Array, queue: jax.Array, temperature: float, filled: jax.Array | int
 ) -> tuple[jax.Array, jax.Array]:
-    """(mean loss, accuracy) of finding the positive among the queue (He et al. 2020, eq. 1).
+    """(mean loss, accuracy) of finding the positive among the K keys of the queue (He et al. 2020, eq. 1).
 
-    query, positive (N, P) and queue (K, P) have unit rows. Only the first `filled` rows of the queue are compared: what
-    it starts with is told from any view by moving all of them together, which is how encoders collapse in the first
-    steps. The loss is log(K + 1) where nothing tells the positive from K others.
+    query, positive (N, P) and queue (R, K / R, P) have unit vectors. Only the first `filled` steps of the queue, its
+    second axis, are compared: what it starts with is told from any view by moving all of them together, which is how
+    encoders collapse in the first steps. The loss is log(K + 1) where nothing tells the positive from K others.
+
+    The devices share the rows of the queue: each compares all queries with its own keys, and two numbers a query, the
+    largest and the sum, are all that they tell each other.
     """
-    same = jnp.sum(query * positive, axis=1, keepdims=True)
-    others = jnp.where(jnp.arange(len(queue))[None] < filled, query @ queue.T, -jnp.inf)
-    logits = jnp.concatenate([same, others], axis=1) / temperature
-    labels = jnp.zeros(len(query), jnp.int32)
-    value = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    return value, jnp.mean(same[:, 0] > others.max(axis=1))
+    same = jnp.sum(query * positive, axis=1) / temperature
+    others = jnp.einsum("np,rkp->nrk", query, queue) / temperature
+    others = jnp.where(jnp.arange(queue.shape[1])[None, None] < filled, others, UNFILLED)
+    value = jnp.logaddexp(same, jax.nn.logsumexp(others, axis=(1, 2))) - same
+    return value.mean(), jnp.mean(same > others.max(axis=(1, 2)))
 
 
 def enqueue(queue: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
-    """The queue (K, P) with its oldest rows replaced by keys (N, P), those of optimiser step `step`; N divides K."""
-    return jax.lax.dynamic_update_slice_in_dim(queue, keys, step % (len(queue) // len(keys)) * len(keys), 0)
+    """The queue (N, K / N, P) with its oldest keys replaced by keys (N, P), those of optimiser step `step`.
+
+    A row keeps the keys of its row of the batch, so that devices which share the rows of both pass nothing on.
+    """
+    return jax.lax.dynamic_update_index_in_dim(queue, keys, step % queue.shape[1], axis=1)
 
 
 def unit(x: jax.Array) -> jax.Array:

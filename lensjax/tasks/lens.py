@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lensjax.core import checkpoint
+from lensjax.core import checkpoint, settings
 from lensjax.core.errors import UserError
 from lensjax.core.task import State, Task
 from lensjax.data.augment import centre, make_augment
@@ -22,7 +22,6 @@ from lensjax.tasks.contrast import likeness, make_views
 from lensjax.tasks.stretch import channels, make_stretch
 
 ROOT = pathlib.Path(__file__).parents[2]
-OF_THE_RUN = ("chunk", "pointwise", "dtype")  # keys of config.model that change no weight's meaning
 
 
 def make_task(config: Any) -> Task:
@@ -30,8 +29,8 @@ def make_task(config: Any) -> Task:
 
     Batches hold image (N, H, H, B) nanomaggies, psfsize (N, B) arcsec, noise (N, B) nanomaggies, ebv (N,), and to train
     label (N,) 1 lens. predict returns embedding (N, D), logit and score (N,), the logit's probability, of the central
-    pixels. The weights of config.finetune.encoder are read where a run begins: UserError where they are of another
-    network or another input than config.model.
+    pixels. The weights of config.finetune.encoder are read where a run begins, by `warm`: UserError where they are of
+    another network or another input than config.model.
     """
     encoder, augment, stretch = (
         make_model(config.model),
@@ -44,12 +43,12 @@ def make_task(config: Any) -> Task:
         blank = jnp.zeros((1, size, size, planes))
         variables = init_variables(encoder, key, blank)
         features = jax.eval_shape(encoder.apply, variables, blank)
-        weights = {"encoder": variables.pop("params")}, variables
-        if config.finetune.encoder:
-            weights = read_encoder(config, weights)
-        params, model_state = weights
         head = {"kernel": jnp.zeros((features.shape[1], 1)), "bias": jnp.zeros(1)}
-        return {**params, "head": head}, model_state, {}
+        return {"encoder": variables.pop("params"), "head": head}, variables, {}
+
+    def warm(params: Any, model_state: Any) -> tuple[Any, Any]:
+        given, statistics = read_encoder(config, ({"encoder": params["encoder"]}, model_state))
+        return {**params, **given}, statistics
 
     def loss(params: Any, state: State, batch: dict[str, jax.Array], key: jax.Array):
         images, label = stretch(make_views(augment, batch, key)), batch["label"].astype(jnp.float32)
@@ -71,7 +70,7 @@ def make_task(config: Any) -> Task:
         run = functools.partial(predict_chunk, params, model_state)
         return map_chunks(run, {"image": batch["image"]}, config.model.chunk)
 
-    return Task(init, loss, predict)
+    return Task(init, loss, predict, warm=warm if config.finetune.encoder else None)
 
 
 def classify(head: Any, features: jax.Array) -> jax.Array:
@@ -88,7 +87,8 @@ def read_encoder(config: Any, like: tuple[Any, Any]) -> tuple[Any, Any]:
     path = pathlib.Path(config.finetune.encoder)
     path = path if path.exists() or path.is_absolute() else ROOT / path
     stored, params, model_state = checkpoint.restore_for_inference(path)
-    mine, theirs = ({k: v for k, v in c.model.to_dict().items() if k not in OF_THE_RUN} for c in (config, stored))
+    models = (c.model.to_dict() for c in (config, stored))
+    mine, theirs = ({k: v for k, v in m.items() if k not in settings.OF_THE_MACHINE} for m in models)
     different = sorted(key for key in mine if key in theirs and mine[key] != theirs[key])
     if different:
         key = different[0]

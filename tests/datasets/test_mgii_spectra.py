@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from configs import mgii
-from datasets import mgii_spectra, spectra
+from datasets import mgii_spectra, mocks
 from lensjax.data import batches
 from tests.datasets import sets
 
@@ -39,12 +39,12 @@ def test_real_mocks_depend_on_seed_split_and_position_alone(tmp_path, monkeypatc
 
 
 def test_the_published_set_is_a_source_of_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr(spectra, "make_block_simulator", sets.make_fake_simulator)
+    monkeypatch.setattr(mocks, "make_block_simulator", sets.make_fake_simulator)
     config = mgii.get_config("smoke")
     config.data.source, config.data.dir = "tfds", str(tmp_path)
     made = batches.make_batches(config)
     batch = made.train(0)
     assert (made.num_train, made.num_test) == (config.data.num_train, config.data.num_test)
-    assert set(batch) == set(mgii_spectra.Builder.COLUMNS.names(oracle=False))
+    assert set(batch) == set(mgii_spectra.Builder.COLUMNS.layout(1, 1, oracle=False))
     assert batch["z_abs"].shape == (config.train.batch_size, config.sim.max_absorbers)
     assert batch["pixel_label"].dtype == np.float32 and batch["pixel_label"].shape == batch["flux"].shape

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from datasets import lya_spectra, mgii_spectra, spectra
+from configs import lya
+from datasets import lya_spectra, mgii_spectra, mocks, spectra
 from tests.datasets import sets
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -31,12 +32,12 @@ def module(system):
 
 @pytest.fixture
 def fake_simulator(monkeypatch):
-    monkeypatch.setattr(spectra, "make_block_simulator", sets.make_fake_simulator)
-    monkeypatch.setattr(spectra, "SHARD_BLOCKS", 1)
+    monkeypatch.setattr(mocks, "make_block_simulator", sets.make_fake_simulator)
+    monkeypatch.setattr(mocks, "SHARD_BLOCKS", 1)
 
 
 def test_arrays_and_truth_come_back_bit_for_bit_in_order(module, tmp_path, fake_simulator, monkeypatch):
-    monkeypatch.setattr(spectra, "BLOCK", 64)
+    monkeypatch.setattr(spectra.SpectraBuilder, "BLOCK", 64)
     folder = sets.build(module, tmp_path, num_train=90)
     splits = tfds.builder_from_directory(folder).info.splits
     assert {name: split.num_examples for name, split in splits.items()} == {"train": 90, "test": 40}
@@ -81,14 +82,14 @@ def test_importing_the_builder_loads_no_simulator(system):
 def test_a_killed_build_leaves_nothing_and_the_next_is_whole(tmp_path):
     code = (
         "import sys, time\n"
-        "from datasets import lya_spectra, spectra\n"
+        "from datasets import lya_spectra, mocks\n"
         "from tests.datasets import sets\n"
         "def make(builder):\n"
         "    def simulate(split, block):\n"
         "        time.sleep(0.2 * slow)\n"
         "        return sets.fake_block(builder, split, block)\n"
         "    return simulate\n"
-        "spectra.make_block_simulator = make\n"
+        "mocks.make_block_simulator = make\n"
         "slow = int(sys.argv[1])\n"
         f"sets.build(lya_spectra, {str(tmp_path)!r}, num_train=20_000 if slow else 3000)\n"
     )
@@ -112,7 +113,7 @@ def test_a_built_set_is_not_built_again(module, tmp_path, fake_simulator, monkey
         return {path: path.stat().st_mtime_ns for path in folder.iterdir()}
 
     before = states()
-    monkeypatch.setattr(spectra, "make_block_simulator", lambda builder: pytest.fail("simulated again"))
+    monkeypatch.setattr(mocks, "make_block_simulator", lambda builder: pytest.fail("simulated again"))
     assert states() == before
 
 
@@ -126,3 +127,13 @@ def test_project_config_maps_onto_a_builder_config_with_a_name_of_its_own(module
     config.sim.dirt = 0.25
     other = module.builder_config(config)
     assert other.name != ours.name and other.simulator_config().sim.dirt == 0.25
+
+
+def test_masked_lines_of_ones_own_reach_the_simulator_and_name_the_set():
+    config = lya.get_config("smoke")
+    usual = lya_spectra.builder_config(config)
+    assert usual.masked_lines is None and usual.name == "snr_96_05607997"  # as of sets that were built before the field
+    config.data.masked_lines = (*config.data.masked_lines, 3000.0)
+    more = lya_spectra.builder_config(config)
+    assert more.name != usual.name
+    assert more.simulator_config().data.masked_lines == config.data.masked_lines

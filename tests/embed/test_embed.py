@@ -184,3 +184,24 @@ def test_the_hdf5_layout_of_the_paper(tmp_path):
     np.testing.assert_allclose(objects["ra"], np.arange(20))
     np.testing.assert_allclose(objects["mag_z"], 20.0)
     assert list(np.flatnonzero(objects["status"] != "ok")) == [13]
+
+
+def test_a_missing_file_of_a_list_is_a_row_and_a_changed_one_starts_anew(tmp_path, capsys):
+    import h5py
+
+    def write(value):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["images"] = np.full((2, 3, 36, 36), value, np.float32)
+
+    write(1.0)
+    (tmp_path / "list.txt").write_text("a.h5\ngone.h5\n")
+    settings = config()
+    settings.embed.input = str(tmp_path / "list.txt")
+    embed(settings, tmp_path / "run", mean_encoder(settings))
+    status = store.Embeddings(tmp_path / "run").objects(["status"])["status"]
+    assert list(status[:2]) == ["ok", "ok"] and len(status) == 3 and status[2] != "ok"
+    assert "starting anew" not in capsys.readouterr().err
+    write(22.0)
+    embed(settings, tmp_path / "run", mean_encoder(settings))
+    assert "starting anew" in capsys.readouterr().err
+    assert store.Embeddings(tmp_path / "run").take(np.arange(2))[0, 0] == 22.0

@@ -50,7 +50,8 @@ def test_the_line_has_the_flux_and_the_snr_that_the_truth_says():
     ones = np.ones((num, len(LOGLAM)), np.float32)
     example = {"flux": 0 * ones, "ivar": 4 * ones, "wdisp": ones, "z": np.full(num, 0.5, np.float32)}
     snr = np.linspace(4, 20, num, dtype=np.float32)
-    settings = type("Config", (), {"inject": type("Inject", (), {"mirror_fraction": 0.5})})
+    settings = lya.get_config("smoke")
+    settings.inject.mirror_fraction = 0.5
     draw = inject_lines.make_inject(settings, LOGLAM)
     lit, truth = jax.device_get(draw(jax.random.split(jax.random.key(1), num), example, snr))
     inner = (truth["wave"] > 4050) & (truth["wave"] < 4150)

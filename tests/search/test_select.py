@@ -20,6 +20,7 @@ def clean(num=6):
     """Hits that every cut leaves alone, one wavelength each."""
     wave = 4500.0 * 10 ** (5.5e-3 * np.arange(num) % 0.04)
     columns = {"wave": wave, "z": np.full(num, 0.55), "sky": np.zeros(num, bool), "readable": np.ones(num, bool)}
+    columns |= {"ra": np.full(num, np.nan), "dec": np.full(num, np.nan)}
     values = {
         "bad_fraction": 0.0, "num_hits": 1, "pixel_fraction": 0.3, "sigma": 170.0, "sigma_err": 20.0, "lsf": 75.0,
         "fit_status": 0, "flux": 13.0, "noise": 0.4, "noise_scale": 1.0, "peak": 2.0, "fit_snr": 7.5, "contrast": 4.0,
@@ -110,7 +111,7 @@ def test_sky_fibers_that_pass_are_controls():
 
 
 def test_an_unknown_cut_is_one_sentence():
-    with pytest.raises(UserError, match="has 'spikes': expected of unreadable"):
+    with pytest.raises(UserError, match="has 'spikes': expected some of unreadable"):
         select.apply(clean(), settings(cuts=("spikes",)))
 
 
@@ -122,6 +123,14 @@ def crowd(centre, frame, num=400, seed=0):
     wave = 10 ** rng.uniform(np.log10(3800), np.log10(5000), num + 10)
     wave[num:] = centre * (1 + columns["z"][num:] if frame == "rest" else 1) * (1 + rng.uniform(-1e-5, 1e-5, 10))
     return columns | {"wave": wave}
+
+
+def test_one_object_observed_many_times_is_no_crowd():
+    columns = crowd(4600.0, "observed")
+    assert set(select.apply(columns, settings(max_excess=3.0))["cut"][-10:]) == {"observed"}
+    again = {name: values.copy() for name, values in columns.items()}
+    again["ra"][-10:], again["dec"][-10:] = 150.0 + np.linspace(0, 1e-4, 10), 2.0
+    assert set(select.apply(again, settings(max_excess=3.0))["cut"][-10:]) == {"candidate"}
 
 
 def counts_by_loop(wave, vet):

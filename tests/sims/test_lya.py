@@ -83,6 +83,16 @@ def test_lines_avoid_the_masks_and_their_wavelength_is_their_mean(clean):
     assert (clean["wave"][~lined] == 0).all() and (clean["kind"][~lined] == 0).all()
 
 
+def test_lines_avoid_what_else_the_user_masks():
+    made = config(dirt=0.0, line_fraction=1.0)
+    made.data.masked_lines = (*made.data.masked_lines, *np.arange(2600.0, 3300.0, 60.0))  # a third of the window
+    batch = jax.jit(jax.vmap(make_simulator(made)))(jax.random.split(jax.random.key(4), 256))
+    rest = np.asarray(batch["wave"] / (1 + batch["z"]))
+    apart = np.abs(np.log10(rest[:, None] / np.array(made.data.masked_lines))) / grid.STEP
+    assert apart.min() > MASK_HALF_WIDTH - 1
+    assert (rest > 2600).mean() > 0.3
+
+
 def test_flux_of_the_model_integrates_to_the_line_flux(clean):
     pixel_width = np.gradient(np.asarray(WAVE, np.float64))
     lined = clean["label"] == 1

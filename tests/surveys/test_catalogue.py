@@ -8,7 +8,7 @@ from astropy.table import Table
 from configs import lya
 from lensjax.core.errors import UserError
 from lensjax.physics import grid
-from lensjax.surveys import find_files, join, read_block, read_catalogue, select, tables
+from lensjax.surveys import concatenate, find_files, join, read_block, read_catalogue, select, tables
 from lensjax.surveys.block import full_table
 from tests.surveys.test_sdss import plate  # noqa: F401
 
@@ -43,6 +43,52 @@ def test_catalogue_by_targetid(tmp_path):
     block = block._replace(table=full_table(1, {"targetid": ids[:1]}))
     joined = join(block, read_catalogue(path))
     assert joined.table["z"][0] == 3.0 and joined.table["class"][0] == "STAR" and joined.z[0] == 3.0
+
+
+def test_catalogue_stands_in_for_a_missing_spzbest(plate, tmp_path):  # noqa: F811
+    (tmp_path / plate[0].name).write_bytes(plate[0].read_bytes())
+    who = {"PLATE": np.full(19, 4055), "MJD": np.full(19, 55359), "FIBERID": np.arange(1, 20)}
+    path = write_catalogue(
+        tmp_path / "spAll.fits", **who, Z=np.full(19, 0.5), ZWARNING=np.zeros(19, int), CLASS=np.full(19, "GALAXY")
+    )
+    block = join(read_block(str(tmp_path / plate[0].name), WINDOW), read_catalogue(path))
+    assert list(block.table["status"][:19]) == [""] * 19 and "no spZbest file" in block.table["status"][19]
+    selected, reason = select(block.table, CUTS)
+    assert selected[[0, 1, 3]].all() and reason[2] == "sky fiber" and not selected[19]
+
+
+def test_catalogue_of_sdssv_tells_visits_apart(tmp_path):
+    ids, mjd = np.array([9, 9, 4]) + 27021597911984196, np.array([60001, 60000, 60000])
+    path = write_catalogue(
+        tmp_path / "spAll.fits",
+        FIELD=np.full(3, 112360),
+        MJD=mjd,
+        CATALOGID=ids,
+        Z=np.arange(3.0),
+        CLASS=["GALAXY"] * 3,
+    )
+    known = {"targetid": ids[[0, 1, 0]], "plate": 112360, "mjd": np.array([60001, 60000, 59999])}
+    block = concatenate([read_block(str(tmp_path / "none.fits"), WINDOW)] * 3)
+    joined = join(block._replace(table=full_table(3, known)), read_catalogue(path))
+    assert list(joined.table["status"]) == ["", "", "not in the catalogue"]
+    assert joined.table["z"][:2].tolist() == [0.0, 1.0]
+
+
+def test_catalogue_is_read_in_blocks_of_rows(tmp_path, monkeypatch):
+    fibers = np.arange(20, 0, -1)
+    path = write_catalogue(
+        tmp_path / "spAll.fits", PLATE=np.full(20, 4055), MJD=np.full(20, 55359), FIBERID=fibers, Z=fibers / 100,
+        CLASS=np.array(["GALAXY", "QSO"] * 10),
+    )  # fmt: skip
+    whole, asked = read_catalogue(path), []
+    read = tables.read_columns
+    monkeypatch.setattr(tables, "ROWS", 7)
+    monkeypatch.setattr(tables, "read_columns", lambda unit, names, rows: asked.append(rows) or read(unit, names, rows))
+    blocks = read_catalogue(path)
+    assert asked == [slice(0, 7), slice(7, 14), slice(14, 21)] and set(blocks) == set(whole)
+    for name, values in whole.items():
+        np.testing.assert_array_equal(blocks[name], values)
+    assert blocks["key"]["fiberid"].tolist() == list(range(1, 21)) and blocks["z"][0] == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("columns", [{"A": np.zeros(3)}, {"PLATE": np.zeros(3), "Z": np.zeros(3)}])

@@ -1,18 +1,23 @@
 """DESI coadds: information and flux are conserved on the way to the log grid, and the LSF is the matrix's."""
 
+import gzip
+
 import numpy as np
 import pytest
 from astropy.io import fits
 
 from lensjax.physics import grid
 from lensjax.surveys import desi, read_block
+from lensjax.surveys.fits import image, open_fits
 
 WINDOW = grid.window(3800.0, 5000.0)
 NAME = "coadd-4-80613-thru20210324.fits"
 
 
-def write_coadd(folder, flux, ivar, sigma=0.76, redshifts=True, mask=None, unit="10**-17 erg/(s cm2 Angstrom)"):
-    """A coadd of one B arm, 3600-5200 A, and its redrock file; sigma: of the LSF in A."""
+def write_coadd(
+    folder, flux, ivar, sigma=0.76, redshifts=True, mask=None, unit="10**-17 erg/(s cm2 Angstrom)", packed=False
+):
+    """A coadd of one B arm, 3600-5200 A, and its redrock file; sigma: of the LSF in A; packed: mask in tiles."""
     num, length = flux.shape
     wave = 3600.0 + 0.8 * np.arange(length)
     offset = 0.8 * np.arange(-5, 6)
@@ -27,6 +32,8 @@ def write_coadd(folder, flux, ivar, sigma=0.76, redshifts=True, mask=None, unit=
     units = [fits.PrimaryHDU(), fits.BinTableHDU(fibers, name="FIBERMAP")]
     units += [fits.ImageHDU(data, name=name) for name, data in images.items()]
     units[3].header["BUNIT"] = unit
+    if packed:
+        units[5] = fits.CompImageHDU(mask, name="B_MASK", compression_type="GZIP_1")
     fits.HDUList(units).writeto(folder / "coadd-x.fits")
     if redshifts:
         rows = np.rec.fromarrays(
@@ -120,7 +127,49 @@ def test_coadd_without_redrock_says_so(tmp_path):
     write_coadd(tmp_path, *line_and_errors(), redshifts=False)
     block = read_block(str(tmp_path / "coadd-x.fits"), WINDOW)
     assert block.has_data.all()
-    assert block.table["status"][0] == "no redrock-x.fits beside the file: class and redshift are unknown"
+    assert block.table["status"][0] == "no redrock file beside the coadd: class and redshift are unknown"
+
+
+def test_redrock_may_be_gzipped(tmp_path):
+    write_coadd(tmp_path, *line_and_errors())
+    plain = tmp_path / "redrock-x.fits"
+    (tmp_path / "redrock-x.fits.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    plain.unlink()
+    block = read_block(str(tmp_path / "coadd-x.fits"), WINDOW)
+    np.testing.assert_allclose(block.z, [0.10, 0.11, 0.12])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_unsigned_and_compressed_masks_hide_the_same_pixels(tmp_path, packed):
+    flux, ivar = line_and_errors()
+    mask = np.zeros(flux.shape, np.int32)
+    mask[1, 500:600] = 4
+    blocks = []
+    for name, dtype in (("plain", np.int32), ("other", np.uint32)):
+        (tmp_path / name).mkdir()
+        write_coadd(tmp_path / name, flux, ivar, mask=mask.astype(dtype), packed=packed and name == "other")
+        blocks.append(read_block(str(tmp_path / name / "coadd-x.fits"), WINDOW))
+    np.testing.assert_array_equal(blocks[1].ivar, blocks[0].ivar)
+    np.testing.assert_array_equal(blocks[1].flux, blocks[0].flux)
+    assert (blocks[0].ivar[1] == 0).any() and set(blocks[1].table["status"]) == {""}
+
+
+def test_damaged_tiles_cost_their_own_file(tmp_path):
+    write_coadd(tmp_path, *line_and_errors(), packed=True)
+    path = tmp_path / "coadd-x.fits"
+    content, unit = bytearray(path.read_bytes()), open_fits(path)[5]
+    content[unit.start + 48 : unit.start + unit.size] = b"x" * (unit.size - 48)  # the tiles, behind 3 descriptors
+    path.write_bytes(content)
+    block = read_block(str(path), WINDOW)
+    assert block.table["status"][0].startswith("extension B_MASK cannot be decompressed") and len(block.z) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.uint64])
+def test_unsigned_pixels_keep_every_bit(tmp_path, dtype):
+    values = np.array([[0, 1, np.iinfo(dtype).max]], dtype)
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(values)]).writeto(tmp_path / "x.fits")
+    got = image(open_fits(tmp_path / "x.fits")[1])
+    assert got.dtype == dtype and got.tolist() == values.tolist()
 
 
 def test_wrong_units_are_named(tmp_path):

@@ -2,7 +2,10 @@
 
 import collections
 import csv
+import errno
 import http.server
+import os
+import pathlib
 import sys
 import threading
 import types
@@ -62,7 +65,7 @@ def server(tmp_path):
 
 @pytest.fixture
 def config(server, tmp_path):
-    config = common.common()
+    config = common.spectra()
     config.fetch.base_url = f"http://127.0.0.1:{server.server_port}/sas/dr17/"
     config.fetch.update(dict(backoff=0.001, retries=3, timeout=5.0, list=str(tmp_path / "list.txt")))
     return config
@@ -148,6 +151,43 @@ def test_redshift_range_goes_through_sparcl(server, config, tmp_path, monkeypatc
         (row,) = csv.DictReader(stream)
     assert row["file"].endswith("spec-4055-55359-0596.fits") and row["status"] == ""
     assert asked == {"spectype": ["GALAXY"], "redshift": [0.4, 0.5], "data_release": ["BOSS-DR16"], "limit": 7}
+
+
+def test_release_of_another_survey_is_refused(config):
+    config.fetch.update(dict(list="", redshift=(0.4, 0.5), release="DESI-DR1"))
+    with pytest.raises(UserError, match="DESI-DR1': expected a release of SDSS or BOSS"):
+        fetch.find_targets(config.fetch)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT])
+def test_full_or_forbidden_disk_ends_the_run_at_once(server, config, tmp_path, monkeypatch, code):
+    def fail(self, content):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", fail)
+    config.fetch.update(dict(workers=1, backoff=30.0))
+    with pytest.raises(UserError, match=r"spectra cannot be written \(.*make room, or give another --workdir"):
+        run(config, tmp_path, [f"4055-55359-{fiber}" for fiber in range(1, 30)])
+    assert all(len(asked) == 1 for asked in server.paths.values())
+
+
+def test_other_trouble_of_the_disk_is_tried_again(server, config, tmp_path, monkeypatch):
+    tries, write = [], pathlib.Path.write_bytes
+
+    def fail_once(self, content):
+        tries.append(self)
+        if len(tries) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return write(self, content)
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", fail_once)
+    assert run(config, tmp_path, ["4055-55359-1"]) == {1: ""} and len(tries) == 2
+
+
+def test_progress_is_told(server, config, tmp_path, capsys):
+    server.faults = {spec(2): [404]}
+    run(config, tmp_path, ["4055-55359-1", "4055-55359-2"])
+    assert "fetch: step 2/2" in (err := capsys.readouterr().err) and "1 not fetched" in err
 
 
 def test_redshift_range_without_the_extra(config, monkeypatch):

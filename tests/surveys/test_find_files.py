@@ -33,6 +33,14 @@ def test_folder_is_searched_to_any_depth_without_companions(folder):
     assert names(find_files(str(folder))) == ALL
 
 
+def test_exposures_of_desi_are_read_where_they_are_named(folder):
+    exposures = folder / "a" / "spectra-x.fits"
+    exposures.write_bytes(b"")
+    assert names(find_files(str(folder))) == ALL
+    assert names(find_files(str(exposures))) == [("spectra-x.fits", "coadd")]
+    assert names(find_files(str(folder / "a" / "spectra-*.fits"))) == [("spectra-x.fits", "coadd")]
+
+
 def test_glob(folder):
     assert names(find_files(str(folder / "a" / "sp*.fits"))) == [("spec-1-2-3.fits", "spec")]
     assert names(find_files(str(folder / "**" / "*.fits"))) == [ALL[0], ALL[1], ALL[3]]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 
 from lensjax.physics import grid
 from lensjax.surveys import find_files, read_block, write_spec, write_spplate
@@ -130,7 +131,7 @@ def test_plate_without_spzbest_still_has_its_spectra(plate, tmp_path):
     block = read_block(str(tmp_path / path.name), WINDOW)
     assert block.has_data.all() and np.isnan(block.table["z"]).all() and (block.z == 0).all()
     assert set(block.table["status"]) == {
-        "no spZbest-4055-55359.fits beside the file or one folder below: class and redshift are unknown"
+        "no spZbest file beside the spPlate or one folder below: class and redshift are unknown"
     }
     assert block.table["sky"].sum() == 1  # the plug map still tells
 
@@ -161,3 +162,45 @@ def test_gzipped_file_reads_the_same(plate, tmp_path):
 def test_writer_refuses_a_name_without_plate_and_mjd(tmp_path):
     with pytest.raises(ValueError, match="expected spPlate-PPPP-MMMMM"):
         write_spplate(tmp_path / "mock.fits", mocks.LOGLAM, *mocks.spectra(2)[:2], mocks.table(2))
+
+
+def write_sdssv(path, header, row, name="SPALL"):
+    """A spec file as SDSS-V writes it (specLite of DR19): no PLATE, PLATEID blank."""
+    flux, ivar, wdisp, mask = (array[0] for array in mocks.spectra(1))
+    pixels = {"FLUX": flux, "LOGLAM": mocks.LOGLAM.astype(np.float32), "IVAR": ivar, "AND_MASK": mask, "WDISP": wdisp}
+    units = [fits.PrimaryHDU(None, fits.Header({"PLATEID": "", "VACUUM": True, **header}))]
+    units += [fits.BinTableHDU(Table(pixels), name="COADD"), fits.BinTableHDU(Table(row), name=name)]
+    units[1].header["TUNIT1"] = "10^-17 ergs/s/cm^2/Angs"
+    fits.HDUList(units).writeto(path)
+    return read_block(str(path), WINDOW)
+
+
+FIELD = {"FIELD": [112360], "MJD": [60000], "OBJTYPE": ["QSO"], "CLASS": ["GALAXY"], "Z": [0.5], "ZWARNING": [0]}
+
+
+def test_sdssv_names_are_field_and_catalogid(tmp_path):
+    row = {**FIELD, "CATALOGID": [27021597911984196], "SDSS_ID": [114986844], "FIBER_RA": [150.1], "FIBER_DEC": [2.2]}
+    block = write_sdssv(tmp_path / "spec-112360-60000-27021597911984196.fits", {"FIELDID": 112360}, row)
+    table = {name: block.table[name][0] for name in ("survey", "plate", "mjd", "targetid", "ra", "dec", "z", "status")}
+    assert table == {"survey": "SDSS-V", "plate": 112360, "mjd": 60000, "targetid": 27021597911984196, "ra": 150.1,
+                     "dec": 2.2, "z": 0.5, "status": ""}  # fmt: skip
+
+
+def test_sdssv_names_that_are_text_blank_or_in_the_header_alone(tmp_path):
+    row = {**FIELD, "CATALOGID": ["u101010.1+020202.2"], "SDSS_ID": [7], "RACAT": [150.1], "DECCAT": [2.2]}
+    block = write_sdssv(tmp_path / "spec-1.fits", {}, row)
+    assert [block.table[name][0] for name in ("survey", "targetid", "ra", "dec")] == ["SDSS-V", 7, 150.1, 2.2]
+    block = write_sdssv(tmp_path / "spec-2.fits", {"FIELDID": 112360, "MJD": 60000}, {"OTHER": [1]}, "OTHER")
+    assert [block.table[name][0] for name in ("survey", "plate", "mjd")] == ["SDSS-V", 112360, 60000]
+    block = write_sdssv(tmp_path / "spec-3.fits", {}, {"OTHER": [1]}, "OTHER")
+    assert block.table["survey"][0] == "" and block.table["plate"][0] == -1
+
+
+@pytest.mark.parametrize(("key", "value"), [("FIELDID", 112360), ("PLATEID", ""), ("PLATEID", 15000)])
+def test_spfield_is_not_taken_for_a_plate(tmp_path, key, value):
+    images = [np.ones((2, 4600), np.float32)] * 4
+    units = [fits.PrimaryHDU(images[0], fits.Header({"COEFF0": 3.5523, "COEFF1": 1e-4, key: value}))]
+    units += [fits.ImageHDU(data) for data in images] + [fits.BinTableHDU(Table({"CATALOGID": [1, 2]}), name="PLUGMAP")]
+    fits.HDUList(units).writeto(tmp_path / "spField-112360-60000.fits")
+    block = read_block(str(tmp_path / "spField-112360-60000.fits"), WINDOW)
+    assert block.table["status"][0].startswith("an spField file of SDSS-V") and len(block.z) == 1

@@ -17,6 +17,33 @@ def test_any_case_any_layout_and_what_is_missing_is_nan():
     assert table["psfsize"].shape == (2, 3) and (table["inds"] == -1).all() and np.isnan(table["nobs"]).all()
 
 
+def test_numbers_that_are_none_are_missing():
+    nan, masked = np.nan, np.ma.array([5, 6, 7, 8], mask=[0, 1, 0, 0])
+    columns = {"label": ["previous", "1", "new", "0"], "objid": [1.0, nan, np.inf, 1e30], "release": masked}
+    columns |= {"brickid": np.ma.array([5, 6, 7, 8], np.uint16, mask=[0, 1, 0, 0]), "inds": [None, 3, "x", -99]}
+    columns |= {"z_phot": ["0.5", "n/a", "", "-99"], "ra": np.ma.array([1.0, 2, 3, 4], mask=[0, 0, 1, 0])}
+    table = standardise({name: v if np.ma.isMA(v) else np.array(v) for name, v in columns.items()}, 4)
+    assert table["label"].tolist() == [-1, 1, -1, 0] and table["objid"].tolist() == [1, -1, -1, -1]
+    assert table["release"].tolist() == table["brickid"].tolist() == [5, -1, 7, 8]
+    assert table["inds"].tolist() == [-1, 3, -1, -1] and table["inds"].dtype == np.int64
+    np.testing.assert_array_equal(table["z_phot"], [0.5, nan, nan, nan])
+    np.testing.assert_array_equal(table["ra"], [1, 2, nan, 4])
+
+
+def test_no_objects_are_no_rows():
+    assert standardise({"RA": np.zeros(0), "OBJID": np.zeros(0, int)}, 0)["objid"].shape == (0,)
+
+
+def test_real_file_with_labels_in_words(real_data):
+    path = real_data / "cutouts" / "top64_even_grz_nmgy.npz"
+    if not path.exists():
+        pytest.skip(f"no {path.name} in {path.parent}")
+    with np.load(path) as file:
+        columns = {name: file[name] for name in file.files if name != "images"}
+    assert columns["label"].dtype.kind == "U"
+    assert (standardise(columns, len(columns["label"]))["label"] == -1).all()
+
+
 @pytest.mark.parametrize("name", ["sweep-310m005-320p000.fits", "tractor-3301m002.fits"])
 def test_real_tables(real_data, name):
     path = real_data / "cutouts" / name

@@ -48,7 +48,7 @@ def test_the_loss_starts_near_log_of_the_queue():
     """Random directions in many dimensions: nothing tells the positive apart."""
     query, positive = (contrast.unit(jax.random.normal(jax.random.key(i), (64, 512))) for i in (1, 2))
     queue = contrast.unit(jax.random.normal(jax.random.key(3), (4096, 512)))
-    loss, accuracy = contrast.info_nce(query, positive, queue, 0.2, len(queue))
+    loss, accuracy = contrast.info_nce(query, positive, queue.reshape(64, 64, 512), 0.2, 64)
     assert loss == pytest.approx(np.log(4097), abs=0.1)
     assert accuracy < 0.1
 
@@ -57,16 +57,35 @@ def test_info_nce_is_the_plain_formula():
     rng = np.random.default_rng(0)
     q, k, queue = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (rng.normal(size=(n, 5)) for n in (4, 4, 9)))
     same, others = np.exp((q * k).sum(1) / 0.2), np.exp(q @ queue.T / 0.2).sum(1)
-    loss, accuracy = contrast.info_nce(*(jnp.asarray(x, jnp.float32) for x in (q, k, queue)), 0.2, 9)
+    q, k, queue = (jnp.asarray(x, jnp.float32) for x in (q, k, queue))
+    loss, accuracy = contrast.info_nce(q, k, queue.reshape(3, 3, 5), 0.2, 3)
     assert loss == pytest.approx(-np.log(same / (same + others)).mean(), rel=1e-5)
     assert accuracy == np.mean((q * k).sum(1) > (q @ queue.T).max(1))
-    assert contrast.info_nce(q, q, queue, 0.2, 9)[1] == 1
+    assert contrast.info_nce(q, q, queue.reshape(3, 3, 5), 0.2, 3)[1] == 1
 
 
-def test_rows_that_no_key_has_filled_do_not_count():
-    q, queue = (contrast.unit(jax.random.normal(jax.random.key(i), (n, 5))) for i, n in ((1, 4), (2, 9)))
-    few = contrast.info_nce(q, q, queue[:3], 0.2, 3)
-    np.testing.assert_allclose(contrast.info_nce(q, q, queue, 0.2, 3), few, rtol=1e-6)
+@pytest.mark.parametrize("filled", [0, 1, 3, 4, 9])
+def test_the_loss_is_the_cross_entropy_of_all_logits_in_a_row(filled):
+    """A part of the queue, the whole, and after many steps; with the gradient."""
+    q, k, queue = (contrast.unit(jax.random.normal(jax.random.key(i), (n, 5))) for i, n in ((1, 8), (2, 8), (3, 32)))
+
+    def plain(q):
+        same = jnp.sum(q * k, axis=1, keepdims=True)
+        logits = jnp.concatenate([same, q @ queue[: 8 * filled].T], axis=1) / 0.2
+        return optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.zeros(8, jnp.int32)).mean()
+
+    steps = queue.reshape(4, 8, 5).swapaxes(0, 1)  # as `enqueue` leaves four batches of keys
+    found = jax.value_and_grad(lambda q: contrast.info_nce(q, k, steps, 0.2, filled)[0])(q)
+    for x, y in zip(found, jax.value_and_grad(plain)(q), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7)
+
+
+def test_steps_that_no_key_has_filled_do_not_count():
+    q, queue = (
+        contrast.unit(jax.random.normal(jax.random.key(i), shape)) for i, shape in ((1, (4, 5)), (2, (3, 3, 5)))
+    )
+    few = contrast.info_nce(q, q, queue[:, :1], 0.2, 1)
+    np.testing.assert_allclose(contrast.info_nce(q, q, queue, 0.2, 1), few, rtol=1e-6)
     loss, gradient = jax.value_and_grad(lambda x: contrast.info_nce(x, q, queue, 0.2, 0)[0])(q)
     assert loss == pytest.approx(0, abs=1e-6) and np.isfinite(gradient).all()
 
@@ -77,11 +96,12 @@ def test_the_queue_is_first_in_first_out_and_holds_unit_keys():
     for i in range(5):
         state, _ = step(state, batch(i), KEY)
         kept.append(np.asarray(state.extra["queue"]))
-    np.testing.assert_allclose(np.linalg.norm(kept[-1], axis=1), 1, rtol=1e-5)
-    slots = len(kept[0]) // size
+    np.testing.assert_allclose(np.linalg.norm(kept[-1], axis=2), 1, rtol=1e-5)
+    slots = config.moco.queue // size
+    assert kept[0].shape[:2] == (size, slots)
     for i in range(5):
-        changed = np.any(kept[i] != kept[i + 1], axis=1)
-        np.testing.assert_array_equal(np.flatnonzero(changed), np.arange(size) + size * (i % slots))
+        changed = np.any(kept[i] != kept[i + 1], axis=2)
+        np.testing.assert_array_equal(changed, np.tile(np.arange(slots) == i % slots, (size, 1)))
 
 
 def test_the_key_encoder_is_the_moving_average_of_the_query_encoders():
@@ -197,7 +217,7 @@ def test_the_papers_step_lowers_for_cuda():
     config.moco.bn_groups = 4
     task, tx = contrast.make_task(config), make_optimizer(config.optim, 100)
     state = jax.eval_shape(lambda key: init_state(task, tx, key), KEY)
-    assert state.extra["queue"].shape == (262_144, 128)
+    assert state.extra["queue"].shape == (32, 262_144 // 32, 128)
     assert state.params["projector"]["hidden"]["kernel"].shape == (2048, 2048)
     shapes = {"image": (32, 152, 152, 3), "psfsize": (32, 3), "noise": (32, 3), "ebv": (32,)}
     given = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}

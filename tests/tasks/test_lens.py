@@ -1,16 +1,22 @@
 """The lens finder: its encoder is the one it was given, both parts learn, and scores are of the central pixels."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from configs import lens, ssl
 from lensjax.core.checkpoint import save_weights
 from lensjax.core.errors import UserError
+from lensjax.core.journal import read_rows
 from lensjax.core.optim import make_optimizer
-from lensjax.core.task import init_state, make_train_step
+from lensjax.core.task import begin, init_state, make_train_step
+from lensjax.data.batches import make_batches
 from lensjax.tasks import make_task
+from lensjax.train import train
 from tests.tiny import simulate_blob
 
 
@@ -37,8 +43,9 @@ def batch():
 
 def test_fine_tuning_begins_at_the_given_encoder_and_knows_nothing_yet(encoder, batch):
     folder, params, state = encoder
-    task = make_task(config(folder))
-    mine, statistics, extra = jax.jit(task.init)(jax.random.key(0))
+    task, tx = make_task(config(folder)), optax.identity()
+    begun = begin(task, jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0)))
+    mine, statistics, extra = begun.params, begun.model_state, begun.extra
     jax.tree.map(np.testing.assert_array_equal, mine["encoder"], params["encoder"])
     jax.tree.map(np.testing.assert_array_equal, statistics, state)
     assert extra == {}
@@ -56,7 +63,7 @@ def test_from_scratch_the_encoder_is_random():
 def test_both_parts_learn_the_encoder_more_slowly(encoder, batch):
     settings = config(encoder[0])
     task, tx = make_task(settings), make_optimizer(settings.optim, 1000)
-    first = jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0))
+    first = begin(task, jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0)))
     step, state, values = jax.jit(make_train_step(task, tx)), first, []
     for _ in range(30):
         state, metrics = step(state, batch, jax.random.key(2))
@@ -71,8 +78,27 @@ def test_both_parts_learn_the_encoder_more_slowly(encoder, batch):
 def test_weights_of_another_input_are_refused_by_name(encoder):
     settings = config(encoder[0])
     settings.model.stretch.name = "rgb"
+    task = make_task(settings)
     with pytest.raises(UserError, match=r"config\.model\.stretch"):
-        make_task(settings).init(jax.random.key(0))
+        task.warm(*task.init(jax.random.key(0))[:2])
+
+
+def test_a_run_that_goes_on_needs_no_folder_of_the_encoder(encoder, tmp_path):
+    folder = shutil.copytree(encoder[0], tmp_path / "encoder")
+    settings = config(folder)
+    settings.train.update(dict(steps=2, batch_size=4, log_every=1, eval_every=2, checkpoint_every=1))
+    settings.data.num_test = 8
+
+    def run(name):
+        train(settings, tmp_path / name, batches=make_batches(settings, simulate_blob), devices=jax.devices()[:1])
+        return [row["step"] for row in read_rows(tmp_path / name / "metrics.jsonl") if row["split"] == "train"]
+
+    assert run("one") == [1, 2]
+    shutil.rmtree(folder)
+    settings.train.steps = 3
+    assert run("one") == [1, 2, 3]
+    with pytest.raises(UserError, match="no weights"):
+        run("other")
 
 
 def test_likeness_is_added_with_its_weight(batch):

@@ -1,5 +1,8 @@
 """The queue of MoCo shared by the devices: the same losses and keys as on one, and each holds only its rows."""
 
+import math
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +10,8 @@ import pytest
 from lensjax.core import sharding
 from lensjax.core.checkpoint import Checkpoints
 from lensjax.core.task import init_state, make_train_step
-from tests.tasks.test_contrast import KEY, batch, case
+from lensjax.tasks import contrast
+from tests.tasks.test_contrast import KEY, Small, batch, case
 
 
 def run(devices, split, steps=3):
@@ -30,9 +34,32 @@ def test_a_split_queue_changes_no_loss_and_no_key():
     np.testing.assert_allclose(four, one, rtol=2e-5, atol=1e-6)
     queue = shared.extra["queue"]
     np.testing.assert_allclose(queue, alone.extra["queue"], rtol=1e-3, atol=1e-4)
-    assert {part.data.shape for part in queue.addressable_shards} == {(len(queue) // 4, queue.shape[1])}
+    assert {part.data.shape for part in queue.addressable_shards} == {(len(queue) // 4, *queue.shape[1:])}
     for leaf in jax.tree.leaves((shared.params, shared.opt_state, shared.extra["key_params"])):
         assert leaf.sharding.is_fully_replicated
+
+
+def exchanged(program):
+    """Numbers in what each collective of a compiled program brings to a device."""
+    kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
+    results = re.findall(rf"= (.*?) (?:{kinds})(?:-start)?\(", program)
+    shapes = (re.findall(r"\w+\[([\d,]*)\]", result) for result in results)
+    return [sum(math.prod(int(n) for n in shape.split(",") if n) for shape in each) for each in shapes]
+
+
+def test_neither_the_queue_nor_its_logits_move_between_devices():
+    settings = case()[0].copy_and_resolve_references()
+    settings.moco.queue = 16_384  # a device's part of it, and of the logits, are more than a batch of views
+    task, tx = contrast.make_task(settings, Small()), case()[2]
+    mesh = sharding.make_mesh(jax.devices()[:4])
+    state = sharding.abstract_like(mesh, lambda key: init_state(task, tx, key), KEY, split=task.split)
+    step = sharding.compile_train_step(make_train_step(task, tx), mesh, task.split)
+    rows = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch().items() if name in contrast.OBSERVED}
+    moved = exchanged(step.lower(state, rows, KEY).compile().as_text())
+    queue = state.extra["queue"]
+    assert queue.sharding.shard_shape(queue.shape) == (2, 2048, 8)
+    assert len(moved) > 3  # of gradients and statistics
+    assert max(moved) < queue.size / 4
 
 
 @pytest.mark.parametrize("devices", [1, 2])

@@ -1,0 +1,34 @@
+"""The user's table of known objects: rows without a place, and the early check. Matching is tested with the search."""
+
+import numpy as np
+import pytest
+
+from configs import vetting
+from lensjax.core.errors import UserError
+from lensjax.surveys.known import check_known, known_objects
+
+
+def settings(folder, text):
+    (folder / "known.csv").write_text(text)
+    vet = vetting.vetting()
+    vet.known = str(folder / "known.csv")
+    return vet
+
+
+def test_rows_without_a_place_are_left_out_and_counted(tmp_path, capsys):
+    vet = settings(tmp_path, "name,ra,dec\na,nan,2.0\nb,1.0,2.0\nc,,3.0\nd,1.0,\ne,1.0,99.0\n")
+    name, distance = known_objects(np.array([1.0]), np.array([2.0]), vet)
+    assert name.tolist() == ["b"] and distance[0] == 0
+    assert capsys.readouterr().err == f"config.vet.known {vet.known}: 4 rows without coordinates are left out\n"
+
+
+def test_the_table_can_be_checked_before_it_is_needed(tmp_path):
+    check_known(settings(tmp_path, "ra,dec\n1,2\n"))
+    check_known(vetting.vetting())  # none
+    for text in ("ra,dec\nnan,1\n", "a,b\n1,2\n"):
+        with pytest.raises(UserError, match="none with a place in the sky"):
+            check_known(settings(tmp_path, text))
+    vet = vetting.vetting()
+    vet.known = str(tmp_path / "none.fits")
+    with pytest.raises(UserError, match="cannot be read"):
+        check_known(vet)
