@@ -151,7 +151,8 @@ def _loop(
             state, metrics = compiled(state, batch, key)
             in_flight.append(metrics)
             pending.append(metrics)
-            last, halt = step == config.steps, bool(stopped)
+            asked = jax.process_count() == 1 or step % config.log_every == 0  # processes must stop at the same step
+            last, halt = step == config.steps, asked and sharding.any_process(bool(stopped))
             log = last or step % config.log_every == 0
             test = last or step % config.eval_every == 0
             save = last or test or halt or step % config.checkpoint_every == 0
@@ -169,7 +170,7 @@ def _loop(
                 checkpoints.save(state, run.config, scores, pending)
             progress.advance()
             if halt and not last:
-                _leave(progress, step, stopped[0])
+                _leave(progress, step, stopped[0] if stopped else signal.SIGTERM)
     return state
 
 

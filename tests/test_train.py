@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -197,6 +198,37 @@ def test_kill_nine_and_again_equals_undisturbed(tmp_path, compile_cache):
     assert _start(killed, 0, compile_cache).wait() == 0
     assert undisturbed.wait() == 0
     _assert_same_run(killed, quiet)
+
+
+HOST = """
+import sys, jax
+from lensjax.modes import start_devices
+start_devices()
+from lensjax.train import train
+from tests.tiny import simulate, tiny_config, tiny_metrics, tiny_task
+from lensjax.data.batches import make_batches
+assert jax.process_count() == 2 and jax.local_device_count() == 1
+config = tiny_config()
+train(config, sys.argv[1], tiny_task(), make_batches(config, simulate), tiny_metrics)
+"""
+
+
+def test_two_hosts_train_as_one_with_two_devices(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2", "XLA_FLAGS": ""}
+    command = [sys.executable, "-c", HOST, str(tmp_path / "hosts")]
+    hosts = [
+        subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings, "JAX_PROCESS_ID": str(number)})
+        for number in range(2)
+    ]
+    assert [host.wait(timeout=120) for host in hosts] == [0, 0]
+    _train(tmp_path / "devices", tiny_config(), devices=jax.devices()[:2])
+    rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("hosts", "devices")]
+    assert [row["loss"] for row in rows[0]] == pytest.approx([row["loss"] for row in rows[1]], abs=1e-6)
+    for mine, theirs in zip(_weights(tmp_path / "hosts"), _weights(tmp_path / "devices"), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-6)
 
 
 def test_config_json_is_the_config(undisturbed):

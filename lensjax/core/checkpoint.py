@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import warnings
 import zipfile
 from typing import Any
@@ -22,9 +23,11 @@ from flax import traverse_util
 from lensjax.core import settings
 from lensjax.core.errors import UserError
 from lensjax.core.files import replacing
+from lensjax.core.sharding import to_host
 from lensjax.core.task import State
 
 WEIGHTS_NAME = "weights.npz"
+ASIDE = "unreadable"  # folder in that of the checkpoints
 Weights = tuple[Any, Any]  # params, model_state
 
 
@@ -36,11 +39,6 @@ def digest(tree: Any) -> str:
         total.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         total.update(array.data if array.size else b"")
     return total.hexdigest()
-
-
-def to_host(tree: Any) -> Any:
-    """Copies of the arrays as numpy: a true copy, since the next step overwrites (donates) the originals."""
-    return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(tree))
 
 
 def _digests(state: State) -> dict[str, str]:
@@ -113,13 +111,16 @@ class Checkpoints:
         """(state, notes) of the newest undamaged checkpoint, or None if there is none at all.
 
         abstract: the state as ShapeDtypeStruct with shardings, so that a checkpoint of 4 devices loads on 1.
-        A damaged checkpoint is passed over with a warning, and deleted so that its step can be written again.
+        A damaged checkpoint is passed over with a warning, and set aside (`ASIDE`), so that its step can be written
+        again.
         Raises UserError if every one of them is damaged, or of another model.
         """
         failed = {}
         for step in reversed(self.steps()):
             try:
                 state, meta = self._restore(step, abstract)
+            except jax.errors.JaxRuntimeError:  # of the device, as when its memory is full: no fault of the file
+                raise
             except Exception as error:  # Orbax raises bare Exception, ValueError, JSONDecodeError, by the damage
                 failed[step] = _brief(error)
                 continue
@@ -136,15 +137,21 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
         out = self._manager.restore(step, args=args)
         state, meta = out["state"], out["meta"]
-        if meta["sha256"] != _digests(jax.device_get(state)):
+        if meta["sha256"] != _digests(to_host(state)):
             raise ValueError("its checksum does not match its arrays")
         return state, meta
 
     def _forget(self, failed: dict[int, str]) -> None:
         for step, reason in failed.items():
-            warnings.warn(f"checkpoint {step} in {self.folder} is damaged ({reason}): going back one", stacklevel=3)
-            self._manager.delete(step)
+            aside = self.folder / ASIDE / str(step)
+            warnings.warn(f"checkpoint {step} cannot be read ({reason}): going back one; see {aside}", stacklevel=3)
+            if jax.process_index() == 0:
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.parent.mkdir(exist_ok=True)
+                (self.folder / str(step)).rename(aside)
             self._costs.pop(step, None)
+        if failed:
+            self._manager.reload()
 
 
 def _brief(error: Exception) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lensjax.core.errors import UserError
@@ -53,6 +54,22 @@ def shard_batch(mesh: Mesh, batch: dict[str, Any]) -> dict[str, jax.Array]:
         return jax.make_array_from_process_local_data(sharding, np.asarray(x))
 
     return {name: put(x) for name, x in batch.items()}
+
+
+def to_host(tree: Any) -> Any:
+    """Copies of the arrays as numpy, whole in every process: true copies, since a step may give up the originals."""
+
+    def fetch(x: Any) -> np.ndarray:
+        if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+            x = multihost_utils.process_allgather(x, tiled=True)
+        return np.array(x, copy=True)
+
+    return jax.tree.map(fetch, tree)
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in one process or another. Every process must ask."""
+    return flag if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
 def places(mesh: Mesh, state: Any, split: tuple[str, ...]) -> Any:

@@ -109,10 +109,11 @@ def test_a_flipped_byte_sends_a_run_back_one(tmp_path):
     _write(tmp_path, [0.5, 0.4])
     _damage_arrays(tmp_path, 20)
     with Checkpoints(tmp_path) as checkpoints:
-        with pytest.warns(UserWarning, match="checkpoint 20 .* is damaged"):
+        with pytest.warns(UserWarning, match="checkpoint 20 cannot be read"):
             state, notes = checkpoints.restore_latest(_abstract())
         _assert_same(state, _state(10))
         assert notes == [{"seen": 1}]
+        assert (tmp_path / "unreadable" / "20").is_dir()
         checkpoints.save(_state(20), tiny_config())  # the damaged step can be written again
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.restore_latest(_abstract())[0].step == 20
