@@ -11,6 +11,7 @@ def common() -> config_dict.ConfigDict:
     config.seed = 0
 
     config.train = config_dict.ConfigDict()
+    config.train.start = ""  # workdir or folder of weights that a new run begins with; empty: random weights
     config.train.steps = 10_000  # optimiser steps
     config.train.batch_size = 128  # over all devices
     config.train.log_every = 100  # steps between lines of metrics.jsonl

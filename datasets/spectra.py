@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from datasets import mocks
-from datasets.mocks import make_block_simulator as make_block_simulator
 from datasets.shards import named
 
 BLOCK = 1024  # spectra of one simulator call

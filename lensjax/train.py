@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lensjax.core import settings, sharding
+from lensjax.core import checkpoint, settings, sharding
 from lensjax.core.checkpoint import Checkpoints
 from lensjax.core.errors import UserError
 from lensjax.core.journal import Journal, Progress
@@ -39,13 +39,15 @@ def train(
     equals an undisturbed one bit for bit. SIGTERM and Ctrl-C save a checkpoint, then raise SystemExit.
 
     task, batches, metrics, devices: stand in for those of the config; metrics(predictions, truth) takes dicts of
-    arrays (N,), and predictions also (N, D). Raises UserError for a workdir of another config, and for a loss that is
-    not finite, naming the step.
+    arrays (N,), and predictions also (N, D). Raises UserError for a workdir of another config, for weights of
+    config.train.start that are of another model, and for a loss that is not finite, naming the step.
     """
     mesh = sharding.make_mesh(devices)
     sharding.check_batch_size(mesh, config.train.batch_size)
     settings.claim_workdir(workdir, config, writes=jax.process_index() == 0)
     task = task or _make_task(config)
+    if config.train.start:
+        task = task._replace(warm=make_warm(config.train.start))
     tx = make_optimizer(config.optim, config.train.steps)
     run = _Run(config, mesh, task, batches or make_batches(config, mesh=mesh), metrics or _default_metrics(config))
     folder = pathlib.Path(workdir) / "checkpoints"
@@ -65,6 +67,17 @@ def _make_task(config: Any) -> Task:
     from lensjax.tasks import make_task
 
     return make_task(config)
+
+
+def make_warm(path: str) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """warm(params, model_state) of a Task: the weights of a workdir, of a folder of released weights or of its file."""
+
+    def warm(params: Any, model_state: Any) -> tuple[Any, Any]:
+        _, *weights = checkpoint.restore_for_inference(path)
+        checkpoint.check_same((weights[0], weights[1]), (params, model_state), path)
+        return weights[0], weights[1]
+
+    return warm
 
 
 def _default_metrics(config: Any) -> MetricsFn:

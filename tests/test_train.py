@@ -200,6 +200,17 @@ def test_kill_nine_and_again_equals_undisturbed(tmp_path, compile_cache):
     _assert_same_run(killed, quiet)
 
 
+def test_a_run_begins_with_given_weights(undisturbed, tmp_path):
+    config = tiny_config(steps=1, start=str(undisturbed[0]))
+    config.optim.learning_rate = 0.0
+    _train(tmp_path / "on", config)
+    assert checkpoint.restore_for_inference(tmp_path / "on")[0].train.start == str(undisturbed[0])
+    mine, theirs = (checkpoint.restore_for_inference(folder)[1] for folder in (tmp_path / "on", undisturbed[0]))
+    jax.tree.map(np.testing.assert_array_equal, mine, theirs)
+    with pytest.raises(UserError, match="no weights at"):
+        _train(tmp_path / "off", tiny_config(start=str(tmp_path / "nowhere")))
+
+
 HOST = """
 import sys, jax
 from lensjax.modes import start_devices
@@ -213,6 +224,7 @@ train(config, sys.argv[1], tiny_task(), make_batches(config, simulate), tiny_met
 """
 
 
+@pytest.mark.skipif(jax.device_count() < 2, reason="nothing to compare with on one device")
 def test_two_hosts_train_as_one_with_two_devices(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

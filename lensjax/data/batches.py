@@ -1,5 +1,6 @@
 """Batches as a pure function of (seed, step): from the arrays of a data set, or drawn fresh from a simulator."""
 
+import collections
 import functools
 import importlib
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ Batch = dict[str, Any]
 SIMULATORS = {"lya": "lensjax.sims.lya", "mgii": "lensjax.sims.mgii"}
 SIMULATORS |= dict.fromkeys(("ssl", "lens"), "lensjax.sims.lenses")
 WHOLE_RANGE = "lensjax.sims.whole"  # of spectra where config.sim.whole_range is set
+READERS = 2  # threads that gather batches, each its own
 SPLITS = {"train": 0, "test": 1}  # seeds of the two splits never meet
 # What no observer knows: not computed unless asked for.
 ORACLE = ("continuum", "sigma", "artefact", "profile", "clean")
@@ -161,9 +163,9 @@ def from_arrays(train: Batch, test: Batch, size: int, seed: int, oracle: bool = 
 
 
 def stream(batches: Batches, steps: range) -> Iterator[Batch]:
-    """The train batch of each step, the next one under way while the caller works on this one.
+    """The train batch of each step, the next ones under way while the caller works on this one.
 
-    Host arrays are gathered in a thread. Mocks are only dispatched, and from this thread: programs of several devices
+    Host arrays are gathered in READERS threads. Mocks are only dispatched, and from this thread: programs of several devices
     that two threads dispatch can wait for each other for ever.
     """
     if batches.on_device:
@@ -179,9 +181,11 @@ def _look_ahead(get: Callable[[int], Batch], steps: range) -> Iterator[Batch]:
 
 
 def _prefetch(get: Callable[[int], Batch], steps: range) -> Iterator[Batch]:
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
-        following = pool.submit(get, steps.start) if steps else None
+    with ThreadPoolExecutor(READERS, thread_name_prefix="batches") as pool:
+        waiting = collections.deque()
         for step in steps:
-            batch = following.result()  # pyright: ignore[reportOptionalMemberAccess]
-            following = pool.submit(get, step + 1) if step + 1 in steps else None
-            yield batch
+            waiting.append(pool.submit(get, step))
+            if len(waiting) > READERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

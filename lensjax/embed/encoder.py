@@ -96,8 +96,6 @@ def with_weights(config: Any, stored: Any) -> Any:
             if name in stored:
                 merged[name] = stored[name]
         merged.model = settings.of_the_machine(merged.model, config.model)
-        if "finetune" in merged:
-            merged.finetune.encoder = ""  # the weights that are there come instead
     return merged.lock()
 
 

@@ -54,8 +54,8 @@ def test_the_untrained_statistic_finds_oii_itself_and_not_its_brightest_line(con
 
 
 def test_the_published_set_of_the_whole_range_is_drawn_from_it(config, tmp_path):
-    from datasets import lya_spectra, spectra
+    from datasets import lya_spectra, mocks, spectra
 
     builder = lya_spectra.Builder(config=lya_spectra.builder_config(config), data_dir=tmp_path)
-    block = jax.eval_shape(spectra.make_block_simulator(builder), 0, 0)
+    block = jax.eval_shape(mocks.make_block_simulator(builder), 0, 0)
     assert block["flux"].shape == (spectra.BLOCK, len(grid.window(*config.data.window)))
