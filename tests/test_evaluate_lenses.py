@@ -86,7 +86,7 @@ def test_purity_of_fewer_than_one_non_lens_is_not_given(normal_scores):
 
 def test_labelled_cutouts_of_a_file_are_evaluated(tmp_path):
     config = lens.get_config("smoke")
-    params, state, _ = make_task(config).init(jax.random.key(0))
+    params, state, _ = jax.jit(make_task(config).init)(jax.random.key(0))
     params["head"]["kernel"] = params["head"]["kernel"] + 1.0
     save_weights(tmp_path, params, state, config)
     images = RNG.normal(0, 0.004, (9, 32, 32, 3)).astype(np.float32)

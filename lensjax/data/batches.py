@@ -165,8 +165,8 @@ def from_arrays(train: Batch, test: Batch, size: int, seed: int, oracle: bool = 
 def stream(batches: Batches, steps: range) -> Iterator[Batch]:
     """The train batch of each step, the next ones under way while the caller works on this one.
 
-    Host arrays are gathered in READERS threads. Mocks are only dispatched, and from this thread: programs of several devices
-    that two threads dispatch can wait for each other for ever.
+    Host arrays are gathered in READERS threads. Mocks are only dispatched, and from this thread: programs of several
+    devices that two threads dispatch can wait for each other for ever.
     """
     if batches.on_device:
         return _look_ahead(batches.train, steps)

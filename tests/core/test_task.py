@@ -43,7 +43,7 @@ def test_a_gradient_step_is_the_closed_form():
 def test_the_randomness_is_a_function_of_key_and_step():
     tx = optax.sgd(0.1)
     step, state = make_train_step(tiny_task(), tx), init_state(tiny_task(), tx, KEY)
-    batch = jax.vmap(simulate)(jax.random.split(KEY, 8))
+    batch = jax.jit(jax.vmap(simulate))(jax.random.split(KEY, 8))
     first, again, later = (step(state.replace(step=jnp.int32(n)), batch, KEY)[1]["loss"] for n in (0, 0, 1))
     assert first == again
     assert first != later
@@ -56,7 +56,7 @@ def _losses(devices: int, steps: int = 6) -> np.ndarray:
     step = sharding.compile_train_step(make_train_step(task, tx), mesh)
     losses = []
     for i in range(steps):
-        host = jax.device_get(jax.vmap(simulate)(jax.random.split(jax.random.key(i), 16)))
+        host = jax.device_get(jax.jit(jax.vmap(simulate))(jax.random.split(jax.random.key(i), 16)))
         state, metrics = step(state, sharding.shard_batch(mesh, host), KEY)
         losses.append(float(metrics["loss"]))
     return np.array(losses)

@@ -64,7 +64,7 @@ def test_a_finder_of_bright_images_finds_bright_arcs_and_the_rate_holds(survey, 
 
 def test_inject_with_a_trained_network_writes_the_map(survey, tmp_path, capsys):
     settings = config(survey)
-    params, state, _ = make_task(settings).init(jax.random.key(0))
+    params, state, _ = jax.jit(make_task(settings).init)(jax.random.key(0))
     params["head"]["kernel"] = params["head"]["kernel"] + 1.0
     save_weights(tmp_path, params, state, settings)
     modes.run("inject", settings.lock(), tmp_path)

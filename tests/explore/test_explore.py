@@ -134,7 +134,7 @@ def test_an_image_of_ones_own_finds_its_like(workdir, tmp_path):
     from lensjax.tasks import make_task
 
     config = ssl.get_config("smoke")
-    params, state, _ = make_task(config).init(jax_key())
+    params, state, _ = jax.jit(make_task(config).init)(jax_key())
     save_weights(workdir, params, state, config)
     images = np.random.default_rng(1).normal(0, 0.3, (COUNT, 3, 40, 40)).astype(np.float32)
     np.savez(workdir / "cutouts.npz", images=images)

@@ -31,7 +31,7 @@ def test_noise_scale_finds_underestimated_errors_and_ignores_spikes():
     ivar = rng.uniform(0.5, 2, (300, 1192)).astype(np.float32)
     residual = (rng.normal(size=ivar.shape) * 1.5 / np.sqrt(ivar)).astype(np.float32)
     residual[:, ::200] += 1e4
-    scale = jax.vmap(robust.noise_scale)(residual, ivar)
+    scale = jax.jit(jax.vmap(robust.noise_scale))(residual, ivar)
     assert float(np.mean(scale)) == pytest.approx(1.5 * 2 * 1.96 / 4, rel=0.03)
     assert float(robust.noise_scale(residual[0] * 0.1 * (ivar[0] > 3), ivar[0])) == 1.0
     assert float(robust.noise_scale(residual[0], ivar[0] * 0)) == 1.0
@@ -41,10 +41,10 @@ def test_clipped_scatter_finds_the_gaussian_under_lines_and_spikes():
     rng = np.random.default_rng(1)
     x = 1.3 * rng.normal(size=(400, 1192)).astype(np.float32)
     mask = rng.uniform(size=x.shape) < 0.95
-    clean = np.asarray(jax.vmap(robust.clipped_scatter)(x, mask))
+    clean = np.asarray(jax.jit(jax.vmap(robust.clipped_scatter))(x, mask))
     assert clean.mean() == pytest.approx(1.3, rel=0.005)
     assert clean.std() / 1.3 < 1.15 / np.sqrt(2 * 0.95 * 1192)  # nearly as good as the plain one, where that is right
     x[:, 500:506] += 1.3 * np.array([2.0, 5.0, 8.0, 7.0, 4.0, 2.0], np.float32)
     x[:, 40] = 200.0
-    assert np.asarray(jax.vmap(robust.clipped_scatter)(x, mask)).mean() == pytest.approx(1.3, rel=0.015)
+    assert np.asarray(jax.jit(jax.vmap(robust.clipped_scatter))(x, mask)).mean() == pytest.approx(1.3, rel=0.015)
     assert float(robust.clipped_scatter(x[0], np.zeros(1192, bool))) == 0

@@ -96,7 +96,7 @@ def test_small_solve_equals_numpy():
     def solve(m, v):
         return jnp.stack(templates.solve_small([[m[i, j] for j in range(i + 1)] for i in range(5)], list(v)))
 
-    got = jax.vmap(solve)(jnp.float32(matrix), jnp.float32(vector))
+    got = jax.jit(jax.vmap(solve))(jnp.float32(matrix), jnp.float32(vector))
     np.testing.assert_allclose(got, np.linalg.solve(matrix, vector[..., None])[..., 0], rtol=2e-3, atol=1e-4)
 
 

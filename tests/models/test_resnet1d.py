@@ -146,9 +146,11 @@ def test_marginal_ratio_is_the_mean_of_the_ratios_of_good_pixels():
 def test_an_object_without_good_pixels_is_finite_with_its_gradient():
     module, variables, (x, snr, _) = build_small()
     mask = jnp.zeros((2, PIXELS), bool)
-    value, slope = jax.value_and_grad(lambda p: module.apply({**variables, "params": p}, x, snr, mask)["logit"].sum())(
-        variables["params"]
-    )
+
+    def total(params):
+        return module.apply({**variables, "params": params}, x, snr, mask)["logit"].sum()
+
+    value, slope = jax.jit(jax.value_and_grad(total))(variables["params"])
     assert jnp.isfinite(value) and all(jnp.isfinite(g).all() for g in jax.tree.leaves(slope))
 
 

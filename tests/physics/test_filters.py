@@ -44,7 +44,9 @@ def test_snr_of_pure_noise_has_unit_variance_and_masked_pixels_do_not_count():
     flux, ivar = np.where(bad, 1e6, flux), np.where(bad, 0, ivar)
     flux[:, 100:130], ivar[:, 100:130] = 7.0, 0.0
     kernel = filters.gaussian_kernel(2.2, 15)
-    amplitude, snr = jax.vmap(lambda f, i: filters.matched_filter(f, i, kernel))(jnp.float32(flux), jnp.float32(ivar))
+    amplitude, snr = jax.jit(jax.vmap(lambda f, i: filters.matched_filter(f, i, kernel)))(
+        jnp.float32(flux), jnp.float32(ivar)
+    )
     assert float(jnp.std(snr[:, :90])) == pytest.approx(1.0, abs=0.02)
     assert np.all(np.asarray(snr[:, 107:123]) == 0) and np.all(np.asarray(amplitude[:, 107:123]) == 0)
     assert np.all(np.isfinite(snr))

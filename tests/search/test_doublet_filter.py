@@ -45,6 +45,7 @@ def test_bright_doublets_are_found_and_the_rest_is_not(config, mocks, practical)
 def test_a_quasar_without_a_window_has_a_status(config):
     pixels = len(grid.window(*config.data.window))
     ones = jnp.ones((1, pixels))
-    out = doublet_filter.make_predict(config)({}, {}, {"flux": ones, "ivar": ones, "z": jnp.array([0.1])})
+    predict = jax.jit(doublet_filter.make_predict(config))
+    out = predict({}, {}, {"flux": ones, "ivar": ones, "z": jnp.array([0.1])})
     assert doublet_filter.STATUS[int(out["status"][0])] == "no good pixel in the search window"
     assert out["score"][0] < 0.05

@@ -79,8 +79,9 @@ def systems(there=(True, False), **settings):
     sim = types.SimpleNamespace(**{"feii_fraction": 1.0, "civ_fraction": 0.0} | settings)
     slots = {"pixel": [2400.0, 1200.0], "depth": [20.0, 20.0], "width": [0.5, 0.5], "there": there}
     slots = {name: jnp.asarray(values) for name, values in slots.items()}
-    made = absorption.render_systems(jax.random.key(0), rendering(len(LOGLAM)), slots, sim, jnp.float32(1.7))
-    return [np.asarray(x) for x in made]
+    key, instrument = jax.random.key(0), rendering(len(LOGLAM))
+    render = jax.jit(lambda slots: absorption.render_systems(key, instrument, slots, sim, jnp.float32(1.7)))
+    return [np.asarray(x) for x in render(slots)]
 
 
 def test_a_system_has_its_other_lines_where_they_belong():

@@ -15,7 +15,9 @@ LOGLAM = grid.window(3800.0, 5000.0)
 def draw(basis, z, num=64):
     row, centre = continua.snap(basis, jnp.float32(z))
     keys = jax.random.split(jax.random.key(1), num)
-    return np.asarray(jax.vmap(lambda k: continua.draw_continuum(k, basis, row, len(LOGLAM)))(keys)), float(centre)
+    return np.asarray(jax.jit(jax.vmap(lambda k: continua.draw_continuum(k, basis, row, len(LOGLAM))))(keys)), float(
+        centre
+    )
 
 
 @pytest.mark.parametrize("z", [0.3012, 0.55, 0.899])

@@ -20,7 +20,7 @@ def instrument():
 def test_noise_is_white_or_correlated_as_measured():
     error = jnp.full(1192, 0.5)
     for correlation, expected in ((0.0, (0.0, 0.0, 0.0)), (1.0, (0.157, -0.132, 0.052))):
-        draw = np.asarray(jax.vmap(lambda k, c=correlation: noise.draw_noise(k, error, c))(KEYS))
+        draw = np.asarray(jax.jit(jax.vmap(lambda k, c=correlation: noise.draw_noise(k, error, c)))(KEYS))
         assert draw.std() == pytest.approx(0.5, rel=0.01)
         lags = [(draw[:, lag:] * draw[:, :-lag]).mean() / draw.var() for lag in (1, 2, 3)]
         np.testing.assert_allclose(lags, expected, atol=0.005)
@@ -28,7 +28,7 @@ def test_noise_is_white_or_correlated_as_measured():
 
 def test_median_error_follows_the_measured_curve(instrument):
     faint = jnp.full(1192, 0.1)
-    error = np.asarray(jax.vmap(lambda k: noise.draw_error(k, instrument, faint))(KEYS))
+    error = np.asarray(jax.jit(jax.vmap(lambda k: noise.draw_error(k, instrument, faint)))(KEYS))
     wave = grid.wave(LOGLAM)
     for low, high, expected in ((3800, 4000, 0.67), (4400, 4600, 0.37), (4800, 5000, 0.32)):
         assert np.median(error[:, (wave > low) & (wave < high)]) == pytest.approx(expected, rel=0.1)
@@ -37,18 +37,18 @@ def test_median_error_follows_the_measured_curve(instrument):
 
 def test_spikes_come_at_their_rate_and_height():
     error, setting = jnp.full(1192, 0.5), noise.Dirt(spike_rate=0.5)
-    draw = np.asarray(jax.vmap(lambda k: noise.draw_spikes(k, error, setting, 1.0))(KEYS)) / 0.5
+    draw = np.asarray(jax.jit(jax.vmap(lambda k: noise.draw_spikes(k, error, setting, 1.0)))(KEYS)) / 0.5
     total = draw.sum(1)
     assert (total > 0).mean() == pytest.approx(1 - 0.5**3, abs=0.05)
     assert draw.max() <= 2 * 40.0 and (draw[draw > 0].max() > 20)
     assert ((draw > 0).sum(1) <= 6).all()
-    assert not np.asarray(jax.vmap(lambda k: noise.draw_spikes(k, error, setting, 0.0))(KEYS)).any()
+    assert not np.asarray(jax.jit(jax.vmap(lambda k: noise.draw_spikes(k, error, setting, 0.0)))(KEYS)).any()
 
 
 def test_reported_errors_are_right_when_clean_and_wrong_by_at_most_the_factor():
     error = jnp.full(1192, 0.5)
-    clean = np.asarray(jax.vmap(lambda k: noise.draw_reported_error(k, error, noise.Dirt(), 0.0))(KEYS))
-    dirty = np.asarray(jax.vmap(lambda k: noise.draw_reported_error(k, error, noise.Dirt(), 1.0))(KEYS))
+    clean = np.asarray(jax.jit(jax.vmap(lambda k: noise.draw_reported_error(k, error, noise.Dirt(), 0.0)))(KEYS))
+    dirty = np.asarray(jax.jit(jax.vmap(lambda k: noise.draw_reported_error(k, error, noise.Dirt(), 1.0)))(KEYS))
     np.testing.assert_allclose(clean, 0.5, rtol=1e-6)
     factor = np.median(dirty, axis=1) / 0.5
     assert 1 / 1.55 < factor.min() < 0.75 and 1.33 < factor.max() < 1.55
@@ -56,20 +56,20 @@ def test_reported_errors_are_right_when_clean_and_wrong_by_at_most_the_factor():
 
 def test_airglow_residuals_sit_on_airglow_lines(instrument):
     error = jnp.ones(1192)
-    draw = np.asarray(jax.vmap(lambda k: noise.draw_airglow(k, instrument, error, noise.Dirt(), 1.0))(KEYS))
+    draw = np.asarray(jax.jit(jax.vmap(lambda k: noise.draw_airglow(k, instrument, error, noise.Dirt(), 1.0)))(KEYS))
     rms = draw.std(0)
     assert abs(grid.wave(LOGLAM)[rms.argmax()] - 4359.6) < 2
     assert rms[np.abs(grid.wave(LOGLAM) - 4600) < 20].max() < 1e-3
 
 
 def test_mask_flags_short_runs_now_and_then():
-    good = np.asarray(jax.vmap(lambda k: noise.draw_mask(k, 1192))(KEYS))
+    good = np.asarray(jax.jit(jax.vmap(lambda k: noise.draw_mask(k, 1192)))(KEYS))
     bad = (~good).sum(1)
     assert 0.3 < (bad == 0).mean() < 0.6 and bad.max() <= 56
 
 
 def test_stars_have_deep_lines_at_rest(instrument):
-    transmission = np.asarray(jax.vmap(lambda k: noise.draw_stellar_lines(k, instrument))(KEYS))
+    transmission = np.asarray(jax.jit(jax.vmap(lambda k: noise.draw_stellar_lines(k, instrument)))(KEYS))
     wave = grid.wave(LOGLAM)
     assert 0.25 < transmission.min() < 0.5 and transmission.max() <= 1
     assert transmission[:, np.abs(wave - 3934.8) < 1].mean() < 0.85

@@ -17,6 +17,13 @@ def config():
     return mgii.get_config("smoke")
 
 
+@pytest.fixture(scope="module")
+def untrained(config):
+    """The task, with the parameters and the state that it begins with."""
+    task = make_task(config)
+    return task, *jax.jit(task.init)(jax.random.key(0))[:2]
+
+
 def batch_of(config, z_abs):
     z_abs = jnp.asarray(z_abs, jnp.float32)
     return {"z_abs": z_abs, "label": (z_abs[:, 0] > 0).astype(jnp.float32)}
@@ -69,27 +76,26 @@ def test_what_is_left_of_a_single_absorber_must_say_no(config):
     assert rest(289) > 3 and rest(302) < 0.2
 
 
-def test_gradient_is_finite_where_a_slot_is_empty(config):
-    task = make_task(config)
-    params, model_state, _ = task.init(jax.random.key(0))
+def test_gradient_is_finite_where_a_slot_is_empty(config, untrained):
+    task, params, model_state = untrained
     pixels = len(grid.window(*config.data.window))
     ones = jnp.ones((2, pixels))
     batch = {"flux": ones, "ivar": ones.at[1].set(0.0), "wdisp": ones, "z": jnp.array([1.2, 1.0])}
     batch |= batch_of(config, [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     state = type("State", (), {"model_state": model_state, "extra": {}})
-    slope = jax.grad(lambda p: task.loss(p, state, batch, jax.random.key(1))[0])(params)
+    slope = jax.jit(jax.grad(lambda p: task.loss(p, state, batch, jax.random.key(1))[0]))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
 
 
-def test_prediction_names_the_best_absorber_first(config):
-    task = make_task(config)
-    params, model_state, _ = task.init(jax.random.key(0))
+def test_prediction_names_the_best_absorber_first(config, untrained):
+    task, params, model_state = untrained
     pixels = len(grid.window(*config.data.window))
     flux = jnp.ones((1, pixels))
     for place, depth in ((300, 0.5), (311, 0.4), (700, 0.9), (711, 0.9)):
         flux = flux.at[0, place - 1 : place + 2].add(-depth)
     ivar = jnp.full((1, pixels), 400.0)
-    out = task.predict(params, model_state, {"flux": flux, "ivar": ivar, "wdisp": 0 * flux + 1, "z": jnp.array([1.4])})
+    observed = {"flux": flux, "ivar": ivar, "wdisp": 0 * flux + 1, "z": jnp.array([1.4])}
+    out = jax.jit(task.predict)(params, model_state, observed)
     place = grid.pixel(np.asarray(out["waves"]), grid.window(*config.data.window))
     assert place[0, 0] == pytest.approx(700, abs=1.0) and np.abs(place[0] - 300).min() < 1.0
     assert out["wave"][0] == out["waves"][0, 0] and np.all(np.diff(out["logits"][0]) <= 0)

@@ -85,7 +85,7 @@ def test_shapes_and_finiteness_without_a_single_good_pixel(config):
     features, constants = absorption.make_features(config)
     pixels = len(grid.window(*config.data.window))
     nothing = {name: jnp.zeros(pixels) for name in ("flux", "ivar")} | {"wdisp": jnp.ones(pixels), "z": jnp.float32(1)}
-    out = features(nothing, constants)
+    out = jax.jit(features)(nothing, constants)
     fine = sum(absorption.FINE.get(name, 0) for name in config.model.channels)
     coarse = sum(absorption.COARSE.get(name, 0) for name in config.model.channels)
     assert out["x"].shape == (-(-pixels // config.model.fold), fine * config.model.fold + coarse)

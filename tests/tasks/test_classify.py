@@ -117,7 +117,7 @@ def test_without_the_pixel_head_the_filter_says_where(norm):
     data = batch(4)
     out = jax.jit(task.predict)(params, model_state, data)
     extract, constants = features()
-    snr = jax.vmap(extract, (0, None))(data, constants)["snr"]
+    snr = jax.jit(jax.vmap(extract, (0, None)))(data, constants)["snr"]
     np.testing.assert_allclose(out["snr"], snr.max(1), rtol=1e-5)
     pixel = np.log10(out["wave"]) / grid.STEP - grid.index0(LOGLAM)
     assert np.all(np.abs(pixel - np.argmax(snr, axis=1)) < 2.5)

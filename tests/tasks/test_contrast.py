@@ -41,7 +41,7 @@ def case():
 
 
 def batch(seed=0, count=8):
-    return jax.device_get(jax.vmap(simulate_blob)(jax.random.split(jax.random.key(seed), count)))
+    return jax.device_get(jax.jit(jax.vmap(simulate_blob))(jax.random.split(jax.random.key(seed), count)))
 
 
 def test_the_loss_starts_near_log_of_the_queue():

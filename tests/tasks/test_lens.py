@@ -31,14 +31,14 @@ def config(encoder=""):
 def encoder(tmp_path_factory):
     """(folder of the weights of an untrained ssl encoder, its params, its statistics)."""
     settings, folder = ssl.get_config("smoke"), tmp_path_factory.mktemp("ssl")
-    params, state, _ = make_task(settings).init(jax.random.key(5))
+    params, state, _ = jax.jit(make_task(settings).init)(jax.random.key(5))
     save_weights(folder, params, state, settings)
     return folder, params, state
 
 
 @pytest.fixture(scope="module")
 def batch():
-    return jax.vmap(simulate_blob)(jax.random.split(jax.random.key(1), 8))
+    return jax.jit(jax.vmap(simulate_blob))(jax.random.split(jax.random.key(1), 8))
 
 
 def test_fine_tuning_begins_at_the_given_encoder_and_knows_nothing_yet(encoder, batch):
@@ -49,14 +49,16 @@ def test_fine_tuning_begins_at_the_given_encoder_and_knows_nothing_yet(encoder, 
     jax.tree.map(np.testing.assert_array_equal, mine["encoder"], params["encoder"])
     jax.tree.map(np.testing.assert_array_equal, statistics, state)
     assert extra == {}
-    found = task.predict(mine, statistics, {"image": batch["image"]})
+    found = jax.jit(task.predict)(mine, statistics, {"image": batch["image"]})
     np.testing.assert_array_equal(found["score"], np.full(8, 0.5))
-    expected = make_task(ssl.get_config("smoke")).predict(params, state, {"image": batch["image"]})["embedding"]
+    plain = jax.jit(make_task(ssl.get_config("smoke")).predict)
+    expected = plain(params, state, {"image": batch["image"]})["embedding"]
     np.testing.assert_allclose(found["embedding"], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_from_scratch_the_encoder_is_random():
-    one, two = (make_task(config()).init(jax.random.key(seed))[0]["encoder"] for seed in (0, 1))
+    init = jax.jit(make_task(config()).init)
+    one, two = (init(jax.random.key(seed))[0]["encoder"] for seed in (0, 1))
     assert not np.array_equal(one["conv_stem"]["kernel"], two["conv_stem"]["kernel"])
 
 
