@@ -7,11 +7,12 @@ import tempfile
 
 # Without LLVM's dearer passes and XLA's newer emitters: most of a test's time is compilation. Level 0 makes infinite
 # gradients where the same operations one by one have finite ones. XLA stops at a flag that it does not know.
-FLAGS = ["--xla_force_host_platform_device_count=4", "--xla_backend_optimization_level=1"]
-FLAGS += ["--xla_llvm_disable_expensive_passes=true"]
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-    FLAGS += ["--xla_cpu_use_fusion_emitters=false"]
-os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_force_host_platform_device_count=4"
+    " --xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+    + (" --xla_cpu_use_fusion_emitters=false" if importlib.metadata.version("jaxlib").startswith("0.10.") else ""),
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 # What one test or process of a session has compiled, the others need not.

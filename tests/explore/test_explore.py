@@ -3,6 +3,7 @@
 import io
 import socket
 
+import jax
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -134,7 +135,7 @@ def test_an_image_of_ones_own_finds_its_like(workdir, tmp_path):
     from lensjax.tasks import make_task
 
     config = ssl.get_config("smoke")
-    params, state, _ = jax.jit(make_task(config).init)(jax_key())
+    params, state, _ = jax.jit(make_task(config).init)(jax.random.key(5))
     save_weights(workdir, params, state, config)
     images = np.random.default_rng(1).normal(0, 0.3, (COUNT, 3, 40, 40)).astype(np.float32)
     np.savez(workdir / "cutouts.npz", images=images)
@@ -152,12 +153,6 @@ def test_an_image_of_ones_own_finds_its_like(workdir, tmp_path):
     assert wrong.status_code == 400 and "2 bands" in wrong.json["error"]
     wrong = client.post("/api/upload", data={"image": (io.BytesIO(b"nothing"), "one.fits")})
     assert wrong.status_code == 400 and "one.fits" in wrong.json["error"]
-
-
-def jax_key():
-    import jax
-
-    return jax.random.key(5)
 
 
 @pytest.mark.parametrize(
