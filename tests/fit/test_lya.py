@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import skewnorm
 
-from lensjax.fit import lya, skewnormal
+from lensjax.fit import lya, skewnormal, staged
 from lensjax.physics import grid
 
 LOGLAM = grid.window(3800, 5000)
@@ -83,6 +83,15 @@ def test_edges_bad_pixels_and_nothing_at_all():
     assert all(np.isfinite(column[:2]).all() for name, column in table.items() if not name.startswith("ew"))
     with pytest.raises(ValueError, match="expected"):
         lya.fit_lines(y, ivar, position[:2], LOGLAM)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_shape():
+    """Calls of one size: fewer programs to compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(staged, "CHUNK", 500)
+        patch.setattr(staged, "SIZES", ())
+        yield
 
 
 def test_pulls_and_coverage():

@@ -11,11 +11,6 @@ from tests.bright_quasars import bright_quasars
 
 
 @pytest.fixture
-def config():
-    return bright_quasars()[0]
-
-
-@pytest.fixture
 def mocks():
     return bright_quasars()[1]
 
@@ -30,10 +25,20 @@ def test_running_median_is_that_of_numpy_at_its_knots():
         assert found[centre] == pytest.approx(values[(len(values) - 1) // 2], abs=1e-3)
 
 
+@pytest.fixture(scope="module")
+def predict():
+    """predict(practical, batch), compiled for the mocks."""
+    config = bright_quasars()[0]
+
+    def run(practical, batch):
+        return doublet_filter.make_predict(config, practical)({}, {}, batch)
+
+    return jax.jit(run, static_argnums=0)
+
+
 @pytest.mark.parametrize("practical", [True, False])
-def test_bright_doublets_are_found_and_the_rest_is_not(config, mocks, practical):
-    predict = jax.jit(lambda batch: doublet_filter.make_predict(config, practical)({}, {}, batch))
-    out = {name: np.asarray(value) for name, value in predict(mocks).items()}
+def test_bright_doublets_are_found_and_the_rest_is_not(predict, mocks, practical):
+    out = {name: np.asarray(value) for name, value in predict(practical, mocks).items()}
     label = np.asarray(mocks["label"]) > 0
     near = np.abs(np.log10(out["wave"][label] / np.asarray(mocks["wave"])[label])) < 3 * grid.STEP
     strong = np.asarray(mocks["snr"])[label] > 10
@@ -42,10 +47,7 @@ def test_bright_doublets_are_found_and_the_rest_is_not(config, mocks, practical)
     np.testing.assert_array_equal(out["waves"][:, 0], out["wave"])
 
 
-def test_a_quasar_without_a_window_has_a_status(config):
-    pixels = len(grid.window(*config.data.window))
-    ones = jnp.ones((1, pixels))
-    predict = jax.jit(doublet_filter.make_predict(config))
-    out = predict({}, {}, {"flux": ones, "ivar": ones, "z": jnp.array([0.1])})
+def test_a_quasar_without_a_window_has_a_status(predict, mocks):
+    out = predict(False, {**mocks, "z": jnp.full_like(mocks["z"], 0.1)})
     assert doublet_filter.STATUS[int(out["status"][0])] == "no good pixel in the search window"
     assert out["score"][0] < 0.05
