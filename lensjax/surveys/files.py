@@ -15,6 +15,7 @@ KINDS = {"spec-": "spec", "spPlate-": "spPlate", "coadd-": "coadd", "spectra-": 
 # Files that stand beside the spectra and are read with them, or hold no spectra of objects.
 COMPANIONS = ("spZbest-", "spZall-", "spZline-", "spAll", "specObj", "redrock-", "zbest-", "rrdetails-", "photoPlate-")
 COMPANIONS += ("emline-", "qso_mgii-", "qso_qn-", "zpix-", "zall-", "ztile-", "zcatalog-")
+COMPANIONS += ("candidates.fits", "completeness.fits")  # of a search whose workdir is in the folder
 EXPOSURES = "spectra-"  # of DESI, single exposures of the targets of a coadd-: read where it is named itself
 READERS = (
     (sdss.is_spec, sdss.read_spec),
