@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 
 from configs import lens, ssl
 from lensjax.core.errors import UserError
-from lensjax.embed import encoder, store
+from lensjax.embed import catalogue, encoder, store
 from lensjax.embed.embed import embed
 from lensjax.embed.encoder import Encoder, convert, make_encoder
+from lensjax.embed.linear import Probe
 from lensjax.embed.mocks import MockSource
 from tests.models.test_torchvision import layout
 from tests.tiny import simulate_blob
@@ -205,3 +207,15 @@ def test_a_missing_file_of_a_list_is_a_row_and_a_changed_one_starts_anew(tmp_pat
     embed(settings, tmp_path / "run", mean_encoder(settings))
     assert "starting anew" in capsys.readouterr().err
     assert store.Embeddings(tmp_path / "run").take(np.arange(2))[0, 0] == 22.0
+
+
+def test_a_last_layer_gives_every_object_a_score(tmp_path):
+    finder = Probe(np.array([0.1, 0.0], np.float32), np.float32(-2.0))
+    embed(config(), tmp_path, mean_encoder(config())._replace(finder=finder), Source(bad=[3]))
+    embeddings = store.Embeddings(tmp_path)
+    expected = special.expit(0.1 * np.arange(50) - 2.0)
+    expected[3] = np.nan
+    objects = embeddings.objects()
+    np.testing.assert_allclose(objects["score"], expected, rtol=1e-3)
+    shown = catalogue.read_scores(tmp_path / "probe", embeddings, objects)["score"]
+    np.testing.assert_array_equal(shown, objects["score"])
