@@ -109,21 +109,8 @@ COLUMNS = {
     "index": ("", "meta.record", "row of scores.parquet, from 0"),
 }
 WHOLE = ("dof", "fit_status", "num_hits")  # measured columns that are integers
-SEARCHED = (
-    "name",
-    "plate",
-    "mjd",
-    "fiberid",
-    "targetid",
-    "survey",
-    "zwarning",
-    "class",
-    "subclass",
-    "ra",
-    "dec",
-    "sky",
-)
-SEARCHED += ("score", "snr", "hit_wave", "posterior", "probability", "file", "row", "index")  # not of the measurement
+SEARCHED = ("name", "plate", "mjd", "fiberid", "targetid", "survey", "zwarning", "class", "subclass", "ra", "dec")
+SEARCHED += ("sky", "score", "snr", "hit_wave", "posterior", "probability", "file", "row", "index")  # no measurement
 
 
 def nothing_measured() -> dict[str, np.ndarray]:

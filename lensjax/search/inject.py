@@ -24,7 +24,7 @@ from lensjax.search import calibration, completeness, inject_figures, score, sel
 from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.spectra import Chunk, Columns
-from lensjax.search.vet import HITS_NAME, check, vet
+from lensjax.search.vet import HITS_NAME, check_settings, vet
 from lensjax.surveys import Block, concatenate, find_files, join, read_block, read_catalogue
 
 LINES_NAME, MAP_NAME, FOLDER_NAME = "injected.parquet", "completeness.fits", "injected"
@@ -44,7 +44,7 @@ def inject(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
     Raises UserError for input without a galaxy that the search selects.
     """
     folder = pathlib.Path(workdir)
-    check(config)
+    check_settings(config)
     scorer = scorer or make_scorer(config, workdir)
     config = scorer.config or config
     files = find_files(config.search.input)

@@ -25,7 +25,7 @@ from lensjax.core.journal import Progress
 from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.shards import COLUMNS, Position, Shards, summarise
-from lensjax.search.vet import check, vet
+from lensjax.search.vet import check_settings, vet
 from lensjax.surveys import Block, concatenate, find_files, join, read_block, read_catalogue, select
 from lensjax.surveys.files import COMPANIONS
 
@@ -46,7 +46,7 @@ def search(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
     """
     files = find_files(config.search.input)
     catalogue = read_catalogue(config.search.catalogue) if config.search.catalogue else None
-    check(config)
+    check_settings(config)
     scorer = scorer or make_scorer(config, workdir)
     config = scorer.config or config
     shards = Shards(workdir, fingerprint(config, files, scorer), scorer.identity)

@@ -207,18 +207,19 @@ def excess(wave: np.ndarray, counted: np.ndarray, settings: Any) -> np.ndarray:
     return np.where(known, sigma[np.where(known, place - first, 0)], 0.0)
 
 
-def once(columns: Columns) -> np.ndarray:
-    """Bool (N,): the first of the rows that have one place on the sky, to some arcsec, and one wavelength, to 0.2 %.
+def once(columns: Columns, counted: np.ndarray) -> np.ndarray:
+    """Of the rows counted (N,), bool, the first of those at one place on the sky, to some arcsec, and one wavelength.
 
-    An object that was observed ten times is no crowd. Rows without coordinates are all different.
+    An object that was observed ten times is no crowd. Wavelengths are one to 0.2 %; rows without coordinates are all
+    different. columns: ra, dec in degrees, wave in A, (N,).
     """
     ra, dec = (np.deg2rad(columns[name]) for name in ("ra", "dec"))
     known = np.isfinite(ra) & np.isfinite(dec)
     direction = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
     place = np.column_stack([direction / PLACE, np.log(columns["wave"]) / WAVE])
     place = np.where(known[:, None], np.round(place), np.arange(len(ra))[:, None] + 0.5)
-    first = np.unique(place, axis=0, return_index=True)[1]
-    return np.isin(np.arange(len(ra)), first)
+    rows = np.flatnonzero(counted)
+    return np.isin(np.arange(len(ra)), rows[np.unique(place[rows], axis=0, return_index=True)[1]])
 
 
 def check(settings: Any, known: dict[str, Cut] = CUTS) -> None:
@@ -243,7 +244,7 @@ def apply(columns: Columns, settings: Any, known: dict[str, Cut] = CUTS) -> Colu
     for name in [*active, *(name for name in known if name not in active)]:
         if name in CROWDED:
             frame = columns["wave"] / (1 + columns["z"] if name == "rest" else 1)
-            columns[CROWDED[name]] = excess(frame, (cut == "") & ~columns["sky"] & once(columns), settings)
+            columns[CROWDED[name]] = excess(frame, once(columns, (cut == "") & ~columns["sky"]), settings)
         with np.errstate(invalid="ignore"):
             takes = known[name].takes(columns, settings)
         flags |= np.where(takes, 1 << list(known).index(name), 0).astype(np.int32)

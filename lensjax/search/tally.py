@@ -13,6 +13,7 @@ CHUNK = 65_536  # rows in memory at a time
 NEEDED = ("file", "row", "plate", "mjd", "fiberid", "targetid", "ra", "dec", "z", "sky")
 NEEDED += ("selected", "score", "wave", "snr", "z_source", "status")
 OK = "ok"
+BYTES = r"\d+(?= bytes| of at least)"  # what tells one truncated file from another
 OBSERVED_BIN, REST_BIN = 10.0, 10.0  # Angstrom
 SCORE_EDGES = np.linspace(0, 1, 41)
 Counts = dict[str, np.ndarray]
@@ -21,8 +22,8 @@ Counts = dict[str, np.ndarray]
 class Tally(NamedTuple):
     """Counts over a table.
 
-    funnel: stage -> objects that reach it. reasons: stage -> why others do not, with their number; long numbers, as of
-    bytes, are left out of them.
+    funnel: stage -> objects that reach it. reasons: stage -> why others do not, with their number; numbers of bytes
+    are left out of them.
     scores: (40,) counts over SCORE_EDGES of selected objects and of sky fibers.
     observed, rest: (edges (B + 1,), counts (B,)) of the hits' wavelengths in Angstrom, rest of the foreground galaxy.
     best: rows of the best hits, best first.
@@ -57,7 +58,7 @@ def _add(total: Tally, columns: Counts, batch: pa.RecordBatch, threshold: float,
     """The tally with one more piece of the table. last: file of the row before, as files come in order."""
     stages = _stages(columns, threshold)
     for stage, left_out in _left_out(columns, stages).items():
-        total.reasons[stage].update(re.sub(r"\d{4,}", "…", status) for status in columns["status"][left_out].tolist())
+        total.reasons[stage].update(re.sub(BYTES, "…", status) for status in columns["status"][left_out].tolist())
     hits = stages["hits"]
     wave, z = columns["wave"][hits], columns["z"][hits]
     files = np.concatenate([[last], columns["file"]])

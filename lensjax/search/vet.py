@@ -56,7 +56,7 @@ def vet(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     return summary
 
 
-def check(config: Any) -> None:
+def check_settings(config: Any) -> None:
     """UserError for what would stop `vet` after hours of scoring: an unknown cut, a bad table of known objects."""
     if config.vet.enabled:
         select.check(config.vet, systems.of(config).CUTS)

@@ -113,6 +113,16 @@ def test_a_killed_run_goes_on_to_the_same_end(whole, run, tmp_path, monkeypatch)
     assert first.equals(again)
 
 
+def test_galaxies_come_from_many_files(tmp_path):
+    for number in range(4):
+        table = {"z": np.full(5, 0.5), "class": "GALAXY"}
+        flux = np.ones((5, len(LOGLAM)))
+        write_spplate(tmp_path / f"spPlate-{4000 + number}-55600.fits", LOGLAM, flux, flux, table)
+    paths = sorted(str(path) for path in tmp_path.glob("spPlate-*"))
+    hosts, _ = inject.read_hosts(config_of(tmp_path, hosts=4), paths)
+    assert len(hosts.z) == 4 and len(set(hosts.table["plate"])) == 4
+
+
 def test_spectra_with_another_line_are_not_noise(tmp_path):
     config, score = config_of(tmp_path), np.linspace(0.05, 0.95, 8, dtype=np.float32)
     cut = np.array(["", "", "", "noise", "oii", "nearby", "candidate", ""])

@@ -301,3 +301,14 @@ def test_spans_are_the_runs_of_bad_pixels():
     runs = candidate_figures.spans(wave, bad)
     assert [first for first, _ in runs] == [wave[0], wave[5], wave[-1]]
     assert runs[1][1] == pytest.approx(wave[7] - wave[5])
+
+
+def test_an_object_that_was_observed_twice_has_two_files():
+    assert report.distinct(["a", "b", "a", "a"]) == ["a", "b", "a_2", "a_3"]
+
+
+def test_files_that_are_cut_short_are_one_reason():
+    told = [f"truncated: {n} of at least 187200 bytes are there" for n in (5, 90_000)]
+    assert len({re.sub(tally.BYTES, "…", text) for text in told}) == 1
+    kept = "no good pixel between 3800 and 5000 A: all missing, masked or with ivar 0"
+    assert re.sub(tally.BYTES, "…", kept) == kept

@@ -45,6 +45,23 @@ def test_logits_are_averaged_and_the_surest_says_where(monkeypatch, tmp_path):
     assert set(out) == {"logit", "score", "wave"}  # what not all of them say is no answer of the ensemble
 
 
+def test_the_logits_of_several_lines_follow_that_of_the_spectrum(monkeypatch, tmp_path):
+    def with_lines(logit, wave):
+        plain = as_member(logit, wave)
+
+        def predict(params, model_state, batch):
+            out = plain.predict(params, model_state, batch)
+            return {**out, "logits": out["logit"][:, None] - jnp.arange(2.0)[None]}
+
+        return plain._replace(predict=predict)
+
+    load(monkeypatch, with_lines(1.0, 4000.0), with_lines(4.0, 4500.0))
+    config = lya.get_config()
+    config.search.update({"ensemble": (str(tmp_path),), "temperature": 2.0})
+    out = restore.network(config, tmp_path).predict({"z": np.zeros(4, np.float32)})
+    np.testing.assert_allclose(out["logits"], np.tile([1.25, 0.75], (4, 1)))  # mean 2.5, halved; one less, halved
+
+
 def test_one_network_without_temperature_is_itself_and_a_temperature_is_another_scorer(monkeypatch, tmp_path):
     config, scorers = lya.get_config(), []
     for temperature in (0.0, 0.7):

@@ -79,6 +79,26 @@ def undisturbed(survey, tmp_path_factory):
     return workdir, counts
 
 
+def test_nothing_but_the_input_makes_a_search_another(survey, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config, files = config_of(survey), score.find_files(str(survey))
+    before = score.fingerprint(config, files, brightest_pixel())
+    (tmp_path / "runs").mkdir()
+    assert score.fingerprint(config, files, brightest_pixel()) == before
+    assert score.fingerprint(config_of(survey, batch_size=8), files, brightest_pixel()) != before
+
+
+def test_hits_are_judged_by_the_config_of_the_weights(survey, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(score, "vet", lambda config, workdir: seen.append(config.data.window))
+    config = config_of(survey).copy_and_resolve_references()
+    config.vet.enabled = True
+    theirs = config.copy_and_resolve_references()
+    theirs.data.window = (4010.0, 4040.0)
+    score.search(config, tmp_path, brightest_pixel()._replace(config=theirs))
+    assert seen == [(4010.0, 4040.0)]
+
+
 def test_every_object_has_a_row_in_order_and_every_good_one_a_score(undisturbed, survey):
     workdir, counts = undisturbed
     table = read(workdir)

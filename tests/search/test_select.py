@@ -131,6 +131,9 @@ def test_one_object_observed_many_times_is_no_crowd():
     again = {name: values.copy() for name, values in columns.items()}
     again["ra"][-10:], again["dec"][-10:] = 150.0 + np.linspace(0, 1e-4, 10), 2.0
     assert set(select.apply(again, settings(max_excess=3.0))["cut"][-10:]) == {"candidate"}
+    counted = np.ones(410, bool)
+    counted[-10:-7] = False  # what a cut took does not stand for the others
+    assert select.once(again, counted)[-10:].tolist() == [False] * 3 + [True] + [False] * 6
 
 
 def counts_by_loop(wave, vet):
