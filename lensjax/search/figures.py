@@ -128,7 +128,7 @@ def draw_counts(
         axis.set_ylim(0, max(1.25 * highest, 1))
         axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     if len(counts) > 1:
-        axis.legend(framealpha=1, edgecolor="none", fontsize=9, loc="upper center")
+        axis.legend(framealpha=1, edgecolor="none", fontsize=9, loc="upper center", bbox_to_anchor=(0.72, 1))
 
 
 def smooth(flux: np.ndarray, ivar: np.ndarray, pixels: int = SMOOTH) -> tuple[np.ndarray, np.ndarray]:
