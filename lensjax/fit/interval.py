@@ -62,7 +62,9 @@ def excess(problem: staged.Problem, params: Scalars, gamma: jax.Array, data: Dat
     return pinned(params, gamma, data, 12, lower, upper)[1] - best
 
 
-def end(problem: staged.Problem, params: Scalars, error: jax.Array, snr: jax.Array, data: Data, side: int) -> jax.Array:
+def end(
+    problem: staged.Problem, params: Scalars, error: jax.Array, snr: jax.Array, data: Data, side: jax.Array
+) -> jax.Array:
     """Lower (side -1) or upper (+1) end of the interval of the skewness, within the bounds; scalar.
 
     Args:
@@ -71,11 +73,11 @@ def end(problem: staged.Problem, params: Scalars, error: jax.Array, snr: jax.Arr
         error: of the skewness, from the covariance: the first guess.
         snr: of the fitted line.
         data: of one line.
-        side: -1 or 1.
+        side: scalar, -1 or 1.
     """
     lower, upper = staged.fill(problem.lower, data.y), staged.fill(problem.upper, data.y)
     best, gamma = levenberg.normal_equations(skewnormal.line, params, data).chi2, params[-1]
-    wall = upper[-1] if side > 0 else lower[-1]
+    wall = jnp.where(side > 0, upper[-1], lower[-1])
     reach = jnp.abs(wall - gamma)
 
     def depth(distance, near):
@@ -114,7 +116,8 @@ def ends(problem: staged.Problem):
 
     def one(params, error, snr, y, ivar):
         data = Data(jnp.asarray(problem.x, y.dtype), y, ivar)
-        return tuple(end(problem, tuple(params), error, snr, data, side) for side in (-1, 1))
+        sides = jnp.array([-1, 1], y.dtype)  # a loop, so that the search is compiled once
+        return tuple(jax.lax.map(lambda side: end(problem, tuple(params), error, snr, data, side), sides))
 
     return staged.batched(one)
 

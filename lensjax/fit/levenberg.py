@@ -149,24 +149,28 @@ def minimise(
         `Fit` at the lowest chi2 seen. Precision is that of `start` and `data`.
     """
     start = tuple(jnp.clip(p, low, high) for p, low, high in zip(start, lower, upper, strict=True))
-    damping = jnp.asarray(damping, start[0].dtype)
-    first = Fit(start, normal_equations(model, start, data), damping, jnp.zeros_like(start[0], bool))
-    # A damped step gains about 1 + damping times less than the full one would.
-    first = first._replace(converged=_step(first, lower, upper)[1] * (1 + damping) < tolerance)
+    zero = jnp.zeros_like(start[0])
+    nothing = Normal(zero, (zero,) * len(start), tuple((zero,) * (i + 1) for i in range(len(start))))
+    first = Fit(start, nothing, zero + damping, zero > 0), start, zero
 
-    def iterate(_, fit: Fit) -> Fit:
-        trial, expected = _step(fit, lower, upper)
+    def iterate(i, state):
+        """Judge the trial, take the next step: the first trial is the start, so that all of this is compiled once."""
+        fit, trial, expected = state
         normal = normal_equations(model, trial, data)
         gained = fit.normal.chi2 - normal.chi2
-        better = gained >= 0  # False where the trial is not finite
+        better = (gained >= 0) | (i == 0)  # False where the trial is not finite
         gain = gained / jnp.maximum(expected, 1e-30)
         factor = jnp.where(gain > GOOD_GAIN, EASE, jnp.where(gain < POOR_GAIN, STIFFEN, 1.0))
         damping = jnp.clip(fit.damping * jnp.where(better, factor, STIFFEN), LOWEST_DAMPING, HIGHEST_DAMPING)
-        done = fit.converged | (expected * (1 + fit.damping) < tolerance)
+        damping = jnp.where(i == 0, fit.damping, damping)
         params, normal = jax.tree.map(lambda new, old: jnp.where(better, new, old), (trial, normal), fit[:2])
-        return Fit(params, normal, damping, done)
+        fit = Fit(params, normal, damping, fit.converged)
+        trial, expected = _step(fit, lower, upper)
+        # A damped step gains about 1 + damping times less than the full one would. The last step is not taken.
+        done = (i < jnp.maximum(iterations, 1)) & (expected * (1 + damping) < tolerance)
+        return fit._replace(converged=fit.converged | done), trial, expected
 
-    return jax.lax.fori_loop(0, iterations, iterate, first)
+    return jax.lax.fori_loop(0, iterations + 1, iterate, first)[0]
 
 
 def covariance(normal: Normal) -> tuple[Scalars, ...]:
