@@ -2,6 +2,8 @@
 
 from ml_collections import config_dict
 
+from configs.vetting import identify
+
 
 def doublet_filter() -> config_dict.ConfigDict:
     """The block config.search.doublet_filter."""
@@ -19,8 +21,7 @@ def vetting() -> config_dict.ConfigDict:
     vet.window = (3600.0, 9800.0)  # read again, for Fe II and Mg I of every absorber
     vet.chunk = 128  # spectra in memory at a time
     vet.cuts = ()
-    vet.known = ""  # table of known absorbers' quasars with ra and dec in degrees
-    vet.known_radius = 2.0  # arcsec
+    identify(vet)
 
     # Bounds, each with the cut that reads it: fit/absorber_flags.py.
     vet.good = 0.7  # coverage: share of either line on good pixels

@@ -2,6 +2,8 @@
 
 from ml_collections import config_dict
 
+from configs import vetting
+
 
 def catalogue() -> config_dict.ConfigDict:
     """The block config.catalogue: the best objects as FITS, VOTable, ECSV and Parquet, embed/catalogue.py."""
@@ -9,9 +11,7 @@ def catalogue() -> config_dict.ConfigDict:
     catalogue.sort = "score"  # of the probe; or "similarity", to the nearest of the queries
     catalogue.queries = ()  # rows of the objects' table
     catalogue.num = 1_000  # objects of the list
-    catalogue.known = ""  # table of known lenses with ra and dec in degrees, any format of astropy
-    catalogue.known_radius = 2.0  # arcsec
-    catalogue.viewer = "https://www.legacysurvey.org/viewer?ra={ra}&dec={dec}&layer=ls-dr9&zoom=16"
+    vetting.identify(catalogue)
     return catalogue
 
 

@@ -8,6 +8,13 @@ CUTS = (  # in this order; others that search/select.py knows: "oii_lines", "ske
 )
 
 
+def identify(settings: config_dict.ConfigDict) -> None:
+    """Add to a block what tells of each object which one it is, surveys/known.py."""
+    settings.known = ""  # table of known objects with ra and dec in degrees, any format of astropy
+    settings.known_radius = 2.0  # arcsec
+    settings.viewer = "https://www.legacysurvey.org/viewer?ra={ra}&dec={dec}&layer=ls-dr9&zoom=16"  # "": no links
+
+
 def vetting() -> config_dict.ConfigDict:
     """The block config.vet."""
     vet = config_dict.ConfigDict()
@@ -15,8 +22,7 @@ def vetting() -> config_dict.ConfigDict:
     vet.window = (3600.0, 9800.0)  # read again, for the other lines of a nearer galaxy
     vet.chunk = 128  # spectra in memory at a time
     vet.cuts = CUTS
-    vet.known = ""  # table of known lenses with ra and dec in degrees, any format of astropy
-    vet.known_radius = 2.0  # arcsec
+    identify(vet)
     vet.velocity_dispersion = 250.0  # km/s, of a lens, for its Einstein radius
 
     # Bounds, each with the cut that reads it.

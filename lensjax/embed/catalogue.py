@@ -10,8 +10,8 @@ from lensjax.core.errors import UserError
 from lensjax.embed.neighbours import normalise
 from lensjax.embed.probe import FOLDER
 from lensjax.embed.store import Embeddings
-from lensjax.surveys.catalogues import iau_name, make_table, write_table
-from lensjax.surveys.known import known_objects
+from lensjax.surveys import known
+from lensjax.surveys.catalogues import make_table, write_table
 
 Columns = dict[str, np.ndarray]
 STEM = "ranked"
@@ -132,10 +132,4 @@ def identify(columns: Columns, settings: Any) -> Columns:
     """
     count = len(columns["object"])
     ra, dec = (np.asarray(columns.get(name, np.full(count, np.nan)), np.float64) for name in ("ra", "dec"))
-    there = np.isfinite(ra) & np.isfinite(dec)
-    places = zip(ra, dec, there, strict=True)
-    links = [settings.viewer.format(ra=f"{a:.5f}", dec=f"{d:.5f}") if ok else "" for a, d, ok in places]
-    names = [iau_name(a, d) for a, d in zip(ra, dec, strict=True)]
-    known, distance = known_objects(ra, dec, settings)
-    found = {"ra": ra, "dec": dec, "known": known, "known_distance": distance}
-    return found | {"name": np.array(names, np.str_), "viewer": np.array(links, np.str_)}
+    return {"ra": ra, "dec": dec, **known.identify(ra, dec, settings)}

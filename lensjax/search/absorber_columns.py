@@ -69,8 +69,7 @@ COLUMNS = {
     "chi2": ("", "stat.fit.chi2", "of the doublet and its continuum"),
     "dof": ("", "stat.fit.dof", "degrees of freedom of that fit"),
     "fit_status": columns.COLUMNS["fit_status"],
-    "known": columns.COLUMNS["known"],
-    "known_distance": columns.COLUMNS["known_distance"],
+    **{name: columns.COLUMNS[name] for name in ("known", "known_distance", "viewer", "repeat")},
     **{name: columns.COLUMNS[name] for name in ("flags", "cut", "sky", "file", "row", "index")},
 }
 WHOLE = ("dof", "fit_status", "masked", "feii_lines")

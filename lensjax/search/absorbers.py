@@ -8,12 +8,13 @@ import numpy as np
 
 from lensjax.fit import absorber_flags
 from lensjax.physics import lines, quasar
-from lensjax.search import absorber_page, catalogue, inject_absorbers
+from lensjax.search import absorber_page, inject_absorbers
 from lensjax.search.absorber_columns import COLUMNS, nothing_measured
 from lensjax.search.absorber_cuts import CUTS, doubts, known_flags
 from lensjax.search.doublet_filter import STATUS, make_predict
 from lensjax.search.spectra import Chunk, Columns
 from lensjax.sims import mgii as sim
+from lensjax.surveys import known
 
 __all__ = ["COLUMNS", "CUTS", "STATUS", "injection", "make_predict", "nothing_measured", "searched", "view"]
 
@@ -55,8 +56,8 @@ def make_plate_simulator(config: Any) -> Callable[[jax.Array], dict[str, jax.Arr
 
 
 def describe(columns: Columns, config: Any) -> Columns:
-    """The columns with name, known, known_distance, z_qso, associated (0 or 1), doubts and grade."""
-    columns = {**columns, **catalogue.identify(columns, config.vet), "z_qso": columns["z"]}
+    """The columns with name, viewer, known, known_distance, z_qso, associated (0 or 1), doubts and grade."""
+    columns = {**columns, **known.identify(columns["ra"], columns["dec"], config.vet), "z_qso": columns["z"]}
     near = known_flags(columns, config.vet)["associated"].astype(int)
     said, grade = doubts(columns, config.vet)
     return {**columns, "associated": near, "doubts": said, "grade": grade}

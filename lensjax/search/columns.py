@@ -43,6 +43,8 @@ COLUMNS = {
     "theta_e": ("arcsec", "phys.angSize", "Einstein radius of an isothermal sphere of config.vet.velocity_dispersion"),
     "known": ("", "meta.id.cross", "nearest entry of config.vet.known within config.vet.known_radius"),
     "known_distance": ("arcsec", "pos.angDistance", "distance of that entry"),
+    "viewer": ("", "meta.ref.url", "the place in the Legacy Surveys' viewer; empty without coordinates"),
+    "repeat": ("", "meta.record", "1: the best observation of this line at this place; 2, 3, ...: further ones"),
     "wave": (A, "em.wl.central;spect.line", "vacuum wavelength of the mean of the profile"),
     "wave_err": (A, "stat.error;em.wl.central", "its one-sigma error"),
     "hit_wave": (A, "em.wl", "vacuum wavelength of the hit, as in scores.parquet"),
@@ -109,8 +111,9 @@ COLUMNS = {
     "index": ("", "meta.record", "row of scores.parquet, from 0"),
 }
 WHOLE = ("dof", "fit_status", "num_hits")  # measured columns that are integers
+# Of the objects and of the search: nothing measured.
 SEARCHED = ("name", "plate", "mjd", "fiberid", "targetid", "survey", "zwarning", "class", "subclass", "ra", "dec")
-SEARCHED += ("sky", "score", "snr", "hit_wave", "posterior", "probability", "file", "row", "index")  # no measurement
+SEARCHED += ("viewer", "repeat", "sky", "score", "snr", "hit_wave", "posterior", "probability", "file", "row", "index")
 
 
 def nothing_measured() -> dict[str, np.ndarray]:

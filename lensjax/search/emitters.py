@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lensjax.search import catalogue, grading, inject_lines, match, vetted_page
+from lensjax.search import grading, inject_lines, match, vetted_page
 from lensjax.search.columns import COLUMNS, nothing_measured
 from lensjax.search.matched_filter import STATUS, make_predict
 from lensjax.search.measure import make_measure
 from lensjax.search.select import CUTS
 from lensjax.search.spectra import Columns
 from lensjax.sims.plate import COMPANIONS, KINDS, make_plate_simulator
+from lensjax.surveys import known
 
 __all__ = ["COLUMNS", "CUTS", "KINDS", "STATUS", "injection", "make_measure", "make_plate_simulator", "make_predict"]
 __all__ += ["nothing_measured", "view"]
@@ -34,8 +35,8 @@ def identity(config: Any) -> str:
 
 
 def describe(columns: Columns, config: Any) -> Columns:
-    """The columns with name, theta_e, known, known_distance, doubts and grade."""
-    columns = {**columns, **catalogue.identify(columns, config.vet), "z_lens": columns["z"]}
+    """The columns with name, viewer, theta_e, known, known_distance, doubts and grade."""
+    columns = {**columns, **known.identify(columns["ra"], columns["dec"], config.vet), "z_lens": columns["z"]}
     radius = match.einstein_radius(columns["z_lens"], columns["z_source"], config.vet.velocity_dispersion)
     doubts, grade = grading.grade(columns, config.vet)
     return {**columns, "theta_e": radius, "doubts": doubts, "grade": grade}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import ndimage, special
+from scipy import ndimage, sparse, spatial, special
 
 from lensjax.core.errors import UserError
 from lensjax.fit import staged
@@ -170,7 +170,7 @@ CUTS = {
 }
 OTHER_LINES = ("oii", "nearby", "oii_lines")  # cuts that say which line it is instead
 ALWAYS = ("unreadable",)  # before the cuts that the config lists
-PLACE, WAVE = 2e-5, 2e-3  # radians (4 arcsec), and of log wavelength, within which observations are of one line
+PLACE, WAVE = 1e-5, 1e-3  # radians (2 arcsec), and of log wavelength, within which observations are of one line
 LEAST_CHANCE = 1e-300  # 37 sigma
 CROWDED = {"observed": "excess_observed", "rest": "excess_rest"}  # cut -> column that is counted when its turn comes
 
@@ -207,19 +207,43 @@ def excess(wave: np.ndarray, counted: np.ndarray, settings: Any) -> np.ndarray:
     return np.where(known, sigma[np.where(known, place - first, 0)], 0.0)
 
 
-def once(columns: Columns, counted: np.ndarray) -> np.ndarray:
-    """Of the rows counted (N,), bool, the first of those at one place on the sky, to some arcsec, and one wavelength.
+def sightings(columns: Columns) -> np.ndarray:
+    """Number of the line (N,) that each row is an observation of: 0, 1, ...
 
-    An object that was observed ten times is no crowd. Wavelengths are one to 0.2 %; rows without coordinates are all
-    different. columns: ra, dec in degrees, wave in A, (N,).
+    Rows of different spectra are of one line if they are at one place on the sky, to some arcsec, and at one
+    wavelength, to some pixels, or if a chain of such rows is between them. columns: file and row, ra and dec in degrees
+    (a row with a NaN is like no other), wave in A, (N,).
     """
-    ra, dec = (np.deg2rad(columns[name]) for name in ("ra", "dec"))
-    known = np.isfinite(ra) & np.isfinite(dec)
+    ra, dec, wave = np.deg2rad(columns["ra"]), np.deg2rad(columns["dec"]), columns["wave"]
+    known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec) & (wave > 0))
+    ra, dec = ra[known], dec[known]
     direction = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
-    place = np.column_stack([direction / PLACE, np.log(columns["wave"]) / WAVE])
-    place = np.where(known[:, None], np.round(place), np.arange(len(ra))[:, None] + 0.5)
+    place = np.column_stack([direction / PLACE, np.log(wave[known]) / WAVE])
+    first, second = known[spatial.KDTree(place).query_pairs(1.0, output_type="ndarray")].T
+    apart = (columns["file"][first] != columns["file"][second]) | (columns["row"][first] != columns["row"][second])
+    pairs = np.ones(apart.sum()), (first[apart], second[apart])
+    graph = sparse.coo_array(pairs, shape=(len(wave), len(wave)))
+    return sparse.csgraph.connected_components(graph, directed=False)[1]
+
+
+def once(columns: Columns, counted: np.ndarray) -> np.ndarray:
+    """Of the rows counted (N,), bool, the first of every line: an object that was observed ten times is no crowd."""
     rows = np.flatnonzero(counted)
-    return np.isin(np.arange(len(ra)), rows[np.unique(place[rows], axis=0, return_index=True)[1]])
+    return np.isin(np.arange(len(counted)), rows[np.unique(sightings(columns)[rows], return_index=True)[1]])
+
+
+def count_repeats(columns: Columns) -> np.ndarray:
+    """1 (N,) for a line's best observation, 2 for the second, ...: those that no cut took first, then by score.
+
+    columns: as `sightings`, and cut and score.
+    """
+    line = sightings(columns)
+    taken = ~np.isin(columns["cut"], (CANDIDATE, CONTROL))
+    order = np.lexsort((-columns["score"], taken, line))
+    _, start, number = np.unique(line[order], return_index=True, return_counts=True)
+    repeat = np.empty(len(line), int)
+    repeat[order] = np.arange(1, len(line) + 1) - np.repeat(start, number)
+    return repeat
 
 
 def check(settings: Any, known: dict[str, Cut] = CUTS) -> None:

@@ -14,8 +14,7 @@ from lensjax.core.files import replacing, write_text
 from lensjax.physics import grid
 from lensjax.search import calibration, control, select, shards, systems
 from lensjax.search.spectra import Columns, read_hits
-from lensjax.surveys import catalogues
-from lensjax.surveys.known import check_known
+from lensjax.surveys import catalogues, known
 
 HITS_NAME, FUNNEL_NAME = "hits.parquet", "vetting.json"
 NEEDED = ("file", "row", "survey", "plate", "mjd", "fiberid", "targetid", "ra", "dec", "z", "zwarning", "class")
@@ -41,6 +40,7 @@ def vet(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     }
     system = systems.of(config)
     columns = system.describe(select.apply(measure(config, hits), config.vet, system.CUTS), config)
+    columns["repeat"] = select.count_repeats(columns)
     summary = control.summarise(columns, counts, config, system.CUTS)
     meta = provenance(config, scored, summary)
     with replacing(folder / HITS_NAME) as temporary:
@@ -57,10 +57,10 @@ def vet(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
 
 
 def check_settings(config: Any) -> None:
-    """UserError for what would stop `vet` after hours of scoring: an unknown cut, a bad table of known objects."""
+    """UserError for what would stop `vet` after hours of scoring: an unknown cut, a bad link, a bad table."""
     if config.vet.enabled:
         select.check(config.vet, systems.of(config).CUTS)
-        check_known(config.vet)
+        known.check_known(config.vet)
 
 
 def collect(path: pathlib.Path, threshold: float) -> tuple[Columns, dict[str, int]]:

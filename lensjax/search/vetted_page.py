@@ -120,7 +120,10 @@ def figure(
     name = html.escape(label(row))
     against = [str(doubts.get(doubt, doubt)) for doubt in row["doubts"].split(",") if doubt]
     said = "; ".join(against) or "nothing that was looked for"
-    place = f"{row['survey']} {object_name(row)}; RA {row['ra']:.5f}°, Dec {row['dec']:.5f}°"
+    place = f"RA {row['ra']:.5f}°, Dec {row['dec']:.5f}°"
+    place = f'<a href="{html.escape(row["viewer"])}">{place}</a>' if row["viewer"] else place
+    place = f"{row['survey']} {html.escape(object_name(row))}; {place}"
+    place += f"; observation {row['repeat']} of this line" if row["repeat"] > 1 else ""
     known = f"<br>Known: {html.escape(row['known'])}, {row['known_distance']:.1f}″ away" if row["known"] else ""
     caption = (
         f"<figcaption><h3>{number}. {name}, grade {html.escape(row['grade'])}</h3>"

@@ -1,4 +1,4 @@
-"""Objects known before, from a table in any format that astropy reads."""
+"""Which object it is: its name, a link to look at it, and who knew it before, from any table that astropy reads."""
 
 import sys
 from typing import Any
@@ -6,8 +6,23 @@ from typing import Any
 import numpy as np
 
 from lensjax.core.errors import UserError
+from lensjax.surveys.catalogues import iau_name
 
 NAMES = ("name", "id", "objid", "target")  # columns that hold a name, in order of preference
+
+
+def identify(ra: np.ndarray, dec: np.ndarray, settings: Any) -> dict[str, np.ndarray]:
+    """name, viewer (a link), known and known_distance, (N,) each, of places (N,) in degrees; empty and NaN of a NaN.
+
+    settings: config.vet or config.catalogue: viewer, a link with {ra} and {dec}, and what `known_objects` reads.
+    """
+    there = np.isfinite(ra) & np.isfinite(dec)
+    names = [iau_name(*place) for place in zip(ra, dec, strict=True)]
+    places = zip(ra, dec, there, strict=True)
+    links = [_link(settings, f"{a:.5f}", f"{d:.5f}") if ok else "" for a, d, ok in places]
+    known, distance = known_objects(ra, dec, settings)
+    text = {"name": np.array(names, np.str_), "viewer": np.array(links, np.str_)}
+    return {**text, "known": known, "known_distance": distance}
 
 
 def known_objects(ra: np.ndarray, dec: np.ndarray, settings: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -15,7 +30,7 @@ def known_objects(ra: np.ndarray, dec: np.ndarray, settings: Any) -> tuple[np.nd
 
     Args:
         ra, dec: (N,) degrees; NaN matches nothing.
-        settings: config.vet: known (a table with ra and dec in degrees, any format that astropy reads; empty: none).
+        settings: known (a table with ra and dec in degrees, any format that astropy reads; empty: none), known_radius.
 
     Returns:
         name (N,) text, empty where there is none, and distance (N,) arcsec, NaN there. UserError for a bad table; rows
@@ -39,9 +54,19 @@ def known_objects(ra: np.ndarray, dec: np.ndarray, settings: Any) -> tuple[np.nd
 
 
 def check_known(settings: Any) -> None:
-    """UserError where settings.known, of config.vet, names a table that `known_objects` cannot use."""
+    """UserError where settings.known names a table that cannot be used, or settings.viewer is no link with a place."""
+    _link(settings, "", "")
     if settings.known:
         _read(settings.known)
+
+
+def _link(settings: Any, ra: str, dec: str) -> str:
+    try:
+        return settings.viewer.format(ra=ra, dec=dec)
+    except (LookupError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"viewer is {settings.viewer!r}: expected a link with {{ra}} and {{dec}} in it, and no other braces."
+        ) from error
 
 
 def _read(path: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], int]:

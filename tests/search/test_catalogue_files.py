@@ -25,8 +25,16 @@ PAPER = (
     ("14:23:10.55 +23:19:28.17", "J142310.55+231928.1"),
     ("14:34:28.11 +47:01:11.53", "J143428.11+470111.5"),
 )
-TEXT = {"name": "J111749.50+014036.9", "grade": "A", "doubts": "", "known": "", "cut": "candidate", "file": "a.fits"}
-WHOLE = {"plate", "mjd", "fiberid", "targetid", "row", "index", "flags", "fit_status", "num_hits", "dof"}
+TEXT = {
+    "name": "J111749.50+014036.9",
+    "grade": "A",
+    "doubts": "",
+    "known": "",
+    "cut": "candidate",
+    "file": "a.fits",
+    "viewer": "",
+}
+WHOLE = {"plate", "mjd", "fiberid", "targetid", "row", "index", "flags", "fit_status", "num_hits", "dof", "repeat"}
 
 
 def columns_of(num):

@@ -272,7 +272,10 @@ def test_a_vetted_page_shows_candidates_cuts_and_what_is_against_them(vetted):
     parsed = Page(text)
     assert "2 candidates of 4 hits among 27 objects" in parsed.text
     assert sum(i.startswith("hit-") for i in parsed.ids) == 2 and parsed.tags["svg"] == 3 + 2 * 2
-    assert all(link[1:] in parsed.ids for link in parsed.links) and len(parsed.ids) == len(set(parsed.ids))
+    within = [link for link in parsed.links if link.startswith("#")]
+    assert all(link[1:] in parsed.ids for link in within) and len(parsed.ids) == len(set(parsed.ids))
+    outside = [link for link in parsed.links if link not in within]
+    assert len(outside) == 2 and all(link.startswith("https://www.legacysurvey.org/viewer?ra=") for link in outside)
     assert "the spectrum could not be read again" in parsed.text  # one file is gone, one is not of the row's plate
     assert "of 1 sky fibers pass every cut" in parsed.text
     assert "P(line)" in parsed.text and text.isascii() and "<b>" not in text

@@ -21,6 +21,7 @@ def clean(num=6):
     wave = 4500.0 * 10 ** (5.5e-3 * np.arange(num) % 0.04)
     columns = {"wave": wave, "z": np.full(num, 0.55), "sky": np.zeros(num, bool), "readable": np.ones(num, bool)}
     columns |= {"ra": np.full(num, np.nan), "dec": np.full(num, np.nan)}
+    columns |= {"file": np.full(num, "plate.fits"), "row": np.arange(num)}
     values = {
         "bad_fraction": 0.0, "num_hits": 1, "pixel_fraction": 0.3, "sigma": 170.0, "sigma_err": 20.0, "lsf": 75.0,
         "fit_status": 0, "flux": 13.0, "noise": 0.4, "noise_scale": 1.0, "peak": 2.0, "fit_snr": 7.5, "contrast": 4.0,
@@ -134,6 +135,28 @@ def test_one_object_observed_many_times_is_no_crowd():
     counted = np.ones(410, bool)
     counted[-10:-7] = False  # what a cut took does not stand for the others
     assert select.once(again, counted)[-10:].tolist() == [False] * 3 + [True] + [False] * 6
+
+
+def test_lines_are_one_by_place_and_wavelength_and_never_in_one_spectrum():
+    columns = clean(8)
+    columns["ra"], columns["dec"] = np.array([359.9999, 0.0001, 0.0001, 0.01, np.nan, np.nan, 0.0, 0.0]), np.zeros(8)
+    columns["wave"] = np.array([4500.0, 4501.0, 4530.0, 4500.0, 4500.0, 4500.0, 4100.0, 4100.5])
+    columns["row"][:2], columns["row"][6:] = (0, 1), (5, 5)
+    line = select.sightings(columns)
+    assert line[0] == line[1] and len(set(line)) == 7
+    columns["dec"][:2] = 89.999  # there a degree of right ascension is little
+    columns["ra"][:2] = 10.0, 20.0
+    assert select.sightings(columns)[0] == select.sightings(columns)[1]
+
+
+def test_the_best_observation_of_a_line_comes_first():
+    columns = clean(5)
+    columns["ra"], columns["dec"], columns["wave"] = np.full(5, 1.0), np.zeros(5), np.full(5, 4500.0)
+    columns["dec"][4] = 1.0
+    columns |= {"score": np.array([0.9, 0.7, 0.8, 0.6, 0.6])}
+    columns |= {"cut": np.array(["noise", "candidate", "candidate", "noise", "candidate"])}
+    assert select.count_repeats(columns).tolist() == [3, 2, 1, 4, 1]
+    assert len(select.count_repeats({name: values[:0] for name, values in columns.items()})) == 0
 
 
 def counts_by_loop(wave, vet):

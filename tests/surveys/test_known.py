@@ -5,7 +5,7 @@ import pytest
 
 from configs import vetting
 from lensjax.core.errors import UserError
-from lensjax.surveys.known import check_known, known_objects
+from lensjax.surveys.known import check_known, identify, known_objects
 
 
 def settings(folder, text):
@@ -31,4 +31,22 @@ def test_the_table_can_be_checked_before_it_is_needed(tmp_path):
     vet = vetting.vetting()
     vet.known = str(tmp_path / "none.fits")
     with pytest.raises(UserError, match="cannot be read"):
+        check_known(vet)
+
+
+def test_objects_have_a_name_and_a_link_where_they_have_a_place():
+    vet = vetting.vetting()
+    found = identify(np.array([150.0, np.nan]), np.array([-2.5, 1.0]), vet)
+    assert found["name"].tolist() == ["J100000.00-023000.0", ""] and found["known"].tolist() == ["", ""]
+    first, second = found["viewer"]
+    assert "ra=150.00000&dec=-2.50000" in first and second == ""
+    vet.viewer = ""
+    assert identify(np.array([150.0]), np.array([2.0]), vet)["viewer"].tolist() == [""]
+
+
+@pytest.mark.parametrize("link", ["http://x/{name}", "http://x/{", "http://x/{}", "http://x/{ra.b}"])
+def test_a_link_with_other_braces_is_one_sentence(link):
+    vet = vetting.vetting()
+    vet.viewer = link
+    with pytest.raises(UserError, match=r"expected a link with \{ra\} and \{dec\}"):
         check_known(vet)
