@@ -39,7 +39,8 @@ def upsample(x: jax.Array, pixels: int) -> jax.Array:
 class DenseHead(nn.Module):
     """Every feature of every pixel, dropout, dense layers of `widths` with dropout between them, one dense unit.
 
-    (N, P, C) -> (N,). Without `widths` it is the head of Li et al. (2018).
+    (N, P, C) -> (N,). Without `widths` it is the head of Li et al. (2018). With them the last unit starts at zero: else
+    the dropout of thousands of features is all that the first gradients tell of.
     """
 
     dropout: float = 0.0
@@ -51,7 +52,8 @@ class DenseHead(nn.Module):
         for width in self.widths:
             x = nn.relu(nn.Dense(width, kernel_init=he_scale)(nn.Dropout(self.dropout, deterministic=not train)(x)))
         rate = 0.0 if self.widths else self.dropout
-        return nn.Dense(1, kernel_init=he_scale)(nn.Dropout(rate, deterministic=not train)(x))[:, 0]
+        start = nn.initializers.zeros_init() if self.widths else he_scale
+        return nn.Dense(1, kernel_init=start)(nn.Dropout(rate, deterministic=not train)(x))[:, 0]
 
 
 class PooledHead(nn.Module):

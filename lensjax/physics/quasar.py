@@ -28,9 +28,10 @@ def scaling_range(z: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def rescale(flux: jax.Array, ivar: jax.Array, wave: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The flux over its median in `scaling_range`, 0 outside the search window and in bad pixels; and that median ().
+    """The flux over its median in `scaling_range`, less one; 0 outside the search window and in bad pixels. Median ().
 
-    flux, ivar, wave: (P,). The median is of good pixels; 1 where there are none, or where it is not positive.
+    flux, ivar, wave: (P,). The median is of good pixels; 1 where there are none, or where it is not positive. The paper
+    does not say that it subtracts one; without, a network sees nothing but the level for tens of thousands of spectra.
     """
     low, high = scaling_range(z)
     inside = (wave >= low) & (wave <= high) & (ivar > 0)
@@ -39,4 +40,4 @@ def rescale(flux: jax.Array, ivar: jax.Array, wave: jax.Array, z: jax.Array) -> 
     middle = 0.5 * (ordered[jnp.maximum(number - 1, 0) // 2] + ordered[number // 2])
     median = jnp.where((number > 0) & (middle > 0), middle, 1.0)
     kept = search_window(wave, z) & (ivar > 0)
-    return jnp.where(kept, flux / median, 0.0), median
+    return jnp.where(kept, flux / median - 1, 0.0), median

@@ -40,7 +40,7 @@ RIVALS = tuple(round(math.log10(lines.MGII[0] / rest) / grid.STEP) for rest in (
 
 # Channels with a value for every pixel, and how many.
 FINE = {
-    "flux": 1,  # rescaled as the paper does, zero outside the search window: its only input
+    "flux": 1,  # rescaled as the paper does, less one, zero outside the search window: its only input
     "residual": 1,  # (flux - continuum) / error
     "line": len(SIGMAS),  # S/N of one absorption line of several widths
     "doublet": 1,  # S/N of Mg II, whichever its width and ratio

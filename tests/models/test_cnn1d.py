@@ -76,6 +76,9 @@ def test_output_is_that_of_plain_layers():
     x = jnp.asarray(rng.normal(size=(2, 600, 1)), jnp.float32)
     module = cnn1d.CNN1D(conv=("1d", "gemm"))
     variables = jax.jit(lambda key: init_variables(module, key, x, x[..., 0], x[..., 0] > 0))(jax.random.key(2))
+    last = variables["params"]["DenseHead_0"]["Dense_2"]
+    assert not last["kernel"].any()
+    last["kernel"] = jnp.asarray(rng.normal(size=last["kernel"].shape), jnp.float32)
     y = x
     for i, (stride, pooled) in enumerate([(5, 1), (1, 1), (1, 0), (1, 0), (1, 1)]):
         params = variables["params"][f"Conv_{i}"]
@@ -112,6 +115,9 @@ def test_deep_networks_work_on_short_spectra_in_training(name):
     x = jnp.asarray(np.random.default_rng(3).normal(size=(3, 70, 2)), jnp.float32)
     inputs = (x, x[..., 0], x[..., 0] > 0)
     variables = jax.jit(lambda key: init_variables(module, key, *inputs))(jax.random.key(0))
+    variables["params"] = jax.tree.map(
+        lambda w: w if w.any() else w + 0.1, variables["params"]
+    )  # the last unit starts at 0
     rules = dict(train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(1)})
     logit = jax.jit(lambda v: module.apply(v, *inputs, **rules)[0]["logit"])(variables)
     assert logit.shape == (3,) and bool(jnp.isfinite(logit).all()) and len(np.unique(logit)) == 3

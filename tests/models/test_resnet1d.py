@@ -171,7 +171,9 @@ def test_unfolding_undoes_folding():
 @pytest.mark.parametrize("name", ["alexnet", "lenet"])
 def test_classics_give_one_logit_a_spectrum(name):
     module, variables, inputs = build_small(name=name)
-    out = apply(module, variables, *inputs)
+    assert not apply(module, variables, *inputs)["logit"].any()  # the last unit starts at zero
+    params = jax.tree.map(lambda w: w if w.any() else w + 0.1, variables["params"])
+    out = apply(module, {**variables, "params": params}, *inputs)
     assert out["logit"].shape == (2,) and len(np.unique(out["logit"])) == 2
 
 
