@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 NAMES = {"cnn1d": "CNN of the paper", "vgg1d": "VGG-16", "inception1d": "Inception", "resnet34_1d": "ResNet-34"}
 COLOURS = {"cnn1d": "#0072B2", "vgg1d": "#D55E00", "inception1d": "#009E73", "resnet34_1d": "#CC79A7"}
 PUBLISHED = {"cnn1d": 94.1, "vgg1d": 82.2, "inception1d": 78.7, "resnet34_1d": 66.8}  # accuracy in %, their Table 1
-TEST, BATCH = 4_096, 128
+TEST = 4_096
 
 
 def settings(name: str, kernel: int, args: argparse.Namespace) -> Any:
@@ -29,8 +29,8 @@ def settings(name: str, kernel: int, args: argparse.Namespace) -> Any:
     config = mgii.get_config("paper")
     config.model.update(dict(name=name, first_size=kernel, width=0 if name == "cnn1d" else args.width))
     config.data.update(dict(num_train=args.spectra, num_test=TEST, dir=str(args.data)))
-    epoch = args.spectra // BATCH
-    config.train.update(dict(batch_size=BATCH, steps=args.epochs * epoch, eval_every=epoch, checkpoint_every=epoch))
+    epoch = args.spectra // config.train.batch_size
+    config.train.update(dict(steps=args.epochs * epoch, eval_every=epoch, checkpoint_every=epoch))
     return config
 
 
@@ -59,7 +59,8 @@ def read(runs: pathlib.Path) -> list[dict[str, Any]]:
         one = {"name": model["name"], "kernel": model["first_size"], "width": model["width"], "folder": folder}
         split = {which: [row for row in rows if row["split"] == which] for which in ("train", "test")}
         if split["test"]:
-            trained.append(one | split | {"spectra": config["data"]["num_train"]})
+            sizes = {"spectra": config["data"]["num_train"], "test_spectra": config["data"]["num_test"]}
+            trained.append(one | split | sizes)
     return trained
 
 
@@ -135,7 +136,7 @@ def report(args: argparse.Namespace) -> None:
         return
     print(f"{'network':20s} kernel width spectra epochs   test accuracy   (paper, real DR12)")
     for one in trained:
-        last, n = one["test"][-1], TEST
+        last, n = one["test"][-1], one["test_spectra"]
         error = 100 * np.sqrt(last["accuracy"] * (1 - last["accuracy"]) / n)
         print(
             f"{NAMES[one['name']]:20s} {one['kernel']:6d} {one['width'] or 'own':>5} {one['spectra']:7,d} "

@@ -90,8 +90,8 @@ def paper(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.data.source = "tfds"
     config.sim.update(quasars.paper_simulation())
     config.model.update(dict(name="cnn1d", channels=("flux",), fold=1, locate=False, first_size=15, dropout=0.5))
-    config.optim.update(dict(name="adam", learning_rate=5e-4))
-    config.train.update(dict(batch_size=128, steps=20 * config.data.num_train // 128, eval_every=1_000))
+    config.optim.update(dict(name="adam", learning_rate=4e-4, warmup_steps=200))
+    config.train.update(dict(batch_size=64, steps=20 * config.data.num_train // 64, eval_every=1_000))
     return config
 
 
