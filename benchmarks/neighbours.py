@@ -16,7 +16,7 @@ from lensjax.embed import bands
 
 COUNT, DIMENSIONS, K, WINDOW = 100_000, 2048, 999, 0.5
 SLOPE = 0.4  # of log10 counts with magnitude: the window then keeps 37 % of the pairs
-BLOCKS = 2  # blocks of queries that are measured
+BLOCKS = 6  # blocks of queries that are measured
 
 
 def survey(count: int) -> bands.Sorted:
@@ -25,14 +25,13 @@ def survey(count: int) -> bands.Sorted:
     mag = np.sort(20 + np.log10(rng.uniform(size=count)) / SLOPE).astype(np.float32)
     vectors = rng.standard_normal((count, DIMENSIONS), dtype=np.float32)
     vectors += 0.7 * rng.standard_normal((200, DIMENSIONS), dtype=np.float32)[rng.integers(0, 200, count)]
-    unit = bands.empty_vectors(vectors.shape)
-    np.divide(vectors, np.linalg.norm(vectors, axis=1, keepdims=True), out=unit)
-    return bands.Sorted(unit, *bands.windows(mag, WINDOW))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return bands.Sorted(vectors, *bands.windows(mag, WINDOW))
 
 
 def blocks(objects: bands.Sorted) -> list[np.ndarray]:
     """Rows of the queries."""
-    starts = np.linspace(0, len(objects.unit) - bands.TILE, BLOCKS + 2).astype(int)[1:-1]
+    starts = ((np.arange(BLOCKS) + 0.5) / BLOCKS * (len(objects.unit) - bands.TILE)).astype(int)
     return [np.arange(start, start + bands.TILE) for start in starts]
 
 

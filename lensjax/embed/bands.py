@@ -5,23 +5,28 @@ similarities are computed one at a time; an entry is kept where it exceeds its r
 so that a little more than k entries do. Where all objects are queries, each tile also serves as its transpose. Rows
 that end with too few entries are searched again in full, so the result is exact whatever the sample said.
 
-The products are JAX's, dispatched ahead, so that the device computes while numpy picks entries from the last one.
+Each core has a tile of its own: a product by one thread, then the picking of its entries, so that no core waits for
+another. The products are numpy's, or those of a GPU where there is one.
 """
 
 import collections
+import concurrent.futures
+import contextlib
 import functools
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import threadpoolctl
 
 TILE = 1024  # rows of a product, and of what is held together
-AHEAD = 2  # products that the device works on beyond the one in hand
-ALIGNED = 64  # bytes
-SLACK = 3.0  # standard deviations by which the sample's rank is lowered: fewer rows are searched again
+AHEAD = 2  # tiles for each thread, in work or waiting
+SLACK = 3.5  # standard deviations by which the sample's rank is lowered: fewer rows are searched again
 
 
 class Sorted(NamedTuple):
@@ -41,13 +46,6 @@ class Found(NamedTuple):
 
     rows: np.ndarray
     similarity: np.ndarray
-
-
-def empty_vectors(shape: tuple[int, int]) -> np.ndarray:
-    """Room for vectors (N, D) float32 at a multiple of ALIGNED bytes, where a CPU multiplies them without a copy."""
-    room = np.empty(4 * math.prod(shape) + ALIGNED, np.uint8)
-    start = -room.ctypes.data % ALIGNED
-    return room[start : start + 4 * math.prod(shape)].view(np.float32).reshape(shape)
 
 
 def windows(mag: np.ndarray, window: float) -> tuple[np.ndarray, np.ndarray]:
@@ -81,132 +79,212 @@ def unpack(keys: np.ndarray) -> Found:
     return Found(np.where(empty, -1, (~keys.astype(np.uint32)).astype(np.int32)), values)
 
 
+class Entries(NamedTuple):
+    """How many entries there are in each row (n,), and their keys (h,), those of one row after those of another."""
+
+    count: np.ndarray
+    keys: np.ndarray
+
+    @classmethod
+    def above(cls, threshold: np.ndarray, rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> Self:
+        """Those of some (h,) that are above their row's threshold (n,)."""
+        kept = np.flatnonzero(values > threshold[rows])
+        small = rows[kept].astype(np.min_scalar_type(len(threshold)))  # 16 bits are sorted by radix
+        kept = kept[np.argsort(small, kind="stable")]
+        return cls(np.bincount(rows[kept], minlength=len(threshold)), pack(values[kept], columns[kept]))
+
+
 class Candidates:
-    """Entries above each row's threshold, of n rows: at least the k best, and room for a tile more."""
+    """Entries above each row's threshold, of n rows: at least the k best, and no more than n (k + TILE) and a tile."""
 
     def __init__(self, threshold: np.ndarray, k: int):
         self.k, self.threshold = k, threshold
-        self.keys = np.zeros((len(threshold), k + TILE), np.uint64)
-        self.fill = np.zeros(len(threshold), np.int64)
+        self.parts: list[Entries] = []
+        self.number = np.zeros(len(threshold), np.int64)
 
-    def add(self, tile: np.ndarray, first: int, inside: np.ndarray | None) -> None:
-        """Those of a tile (n, m), whose columns begin at `first`, that are above their row's threshold.
+    def add(self, entries: Entries) -> None:
+        """More of them."""
+        self.parts.append(entries)
+        self.number += entries.count
+        if self.number.sum() > len(self.threshold) * (self.k + TILE):
+            best = self.best()
+            self.threshold = np.maximum(self.threshold, unpack(best[:, -1]).similarity)
+            self.number = np.count_nonzero(best, 1)
+            self.parts = [Entries(self.number.copy(), best[best > 0])]
 
-        inside (n, m): which may be; None: all.
-        """
-        hit = tile > self.threshold[:, None]
-        if inside is not None:
-            hit &= inside
-        flat = np.flatnonzero(hit)
-        rows, columns = np.divmod(flat.astype(np.uint32), np.uint32(tile.shape[1]))
-        count = np.bincount(rows, minlength=len(self.fill))
-        full = np.flatnonzero(self.fill + count > self.keys.shape[1])
-        if len(full):
-            self._compact(full)
-        start = np.cumsum(count) - count
-        place = np.repeat(self.fill - start + np.arange(len(count)) * self.keys.shape[1], count) + np.arange(len(flat))
-        self.keys.reshape(-1)[place] = pack(tile.reshape(-1)[flat], columns + np.uint32(first))
-        self.fill += count
-
-    def _compact(self, rows: np.ndarray) -> None:
-        """Keep the k best of these rows, and raise their thresholds to them."""
-        best = _best(self.keys[rows], self.k)
-        self.keys[rows] = 0
-        self.keys[rows, : self.k] = best
-        self.threshold[rows] = np.maximum(self.threshold[rows], unpack(best[:, -1]).similarity)
-        self.fill[rows] = np.minimum(self.fill[rows], self.k)
-
-    def found(self) -> Found:
-        """The k best of every row."""
-        return unpack(_best(self.keys, self.k))
+    def best(self) -> np.ndarray:
+        """The keys of the k best of every row (n, k), best first, 0 where there are fewer."""
+        table = np.zeros((len(self.number), max(self.k, int(self.number.max()))), np.uint64)
+        end = np.arange(len(table)) * table.shape[1]
+        for count, keys in self.parts:
+            end += count
+            table.reshape(-1)[np.repeat(end - np.cumsum(count), count) + np.arange(len(keys))] = keys
+        return np.sort(np.partition(table, table.shape[1] - self.k)[:, -self.k :])[:, ::-1]
 
 
-def _best(keys: np.ndarray, k: int) -> np.ndarray:
-    """The k largest of keys (..., m), largest first."""
-    return np.sort(np.partition(keys, keys.shape[-1] - k)[..., -k:])[..., ::-1]
+class _Queries(NamedTuple):
+    """Unit vectors (n, D), their windows low .. high - 1 and own rows (n,), -1 for none, and what has been found."""
+
+    unit: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    own: np.ndarray
+    candidates: Candidates
 
 
-def all_neighbours(objects: Sorted, k: int) -> Iterator[tuple[slice, Found]]:
+def all_neighbours(objects: Sorted, k: int) -> Generator[tuple[slice, Found], None, None]:
     """The k neighbours of every row, a tile of rows after another; each pair is computed once.
 
     Memory, beside the vectors: 8 (k + TILE) bytes for every row of a window, and a few products.
     """
-    total = len(objects.unit)
-    waiting: dict[int, Candidates] = {}
-    for start in range(0, total, TILE):
-        rows = slice(start, min(start + TILE, total))
-        own, span = np.arange(rows.start, rows.stop), _span(objects, rows)
-        for other, tile, turned in _products(objects, objects.unit[rows], start, int(objects.high[rows].max()), True):
-            if other not in waiting:
-                here = slice(other, min(other + TILE, total))
-                waiting[other] = Candidates(_thresholds(objects, objects.unit[here], _span(objects, here), k), k)
-            inside = _inside(other, tile.shape[1], span, own)
-            waiting[start].add(tile, other, inside)
-            if other != start:
-                waiting[other].add(turned, start, None if inside is None else inside.T)
-        yield rows, _complete(waiting.pop(start), objects, objects.unit[rows], span, own)
+    waiting: dict[int, _Queries] = {}
+    finished: collections.deque[tuple[slice, concurrent.futures.Future[Found]]] = collections.deque()
+
+    def queries(start: int) -> _Queries:
+        if start not in waiting:
+            rows = slice(start, min(start + TILE, len(objects.unit)))
+            span = objects.low[rows], objects.high[rows]
+            waiting[start] = _queries(objects, objects.unit[rows], span, k, np.arange(rows.start, rows.stop))
+        return waiting[start]
+
+    def pairs() -> Iterator[tuple[_Queries, int, _Queries | None]]:
+        for start in range(0, len(objects.unit), TILE):
+            given = queries(start)
+            for other in range(start, int(given.high.max()), TILE):
+                yield given, other, queries(other) if other != start else None
+
+    with _threads() as pool:
+        for (given, other, transposed), (own, others) in _ahead(pool, functools.partial(_hits, objects), pairs()):
+            given.candidates.add(own)
+            if transposed:
+                transposed.candidates.add(others)
+            if other + TILE >= given.high.max():
+                start = int(given.own[0])
+                rows = slice(start, start + len(given.own))
+                finished.append((rows, pool.submit(_complete, objects, waiting.pop(start))))
+            while finished and (len(finished) > 1 or finished[0][1].done()):
+                rows, found = finished.popleft()
+                yield rows, found.result()
+        for rows, found in finished:
+            yield rows, found.result()
 
 
 def neighbours_of(
-    objects: Sorted, queries: np.ndarray, span: tuple[np.ndarray, np.ndarray], k: int, own: np.ndarray | None = None
+    objects: Sorted, unit: np.ndarray, span: tuple[np.ndarray, np.ndarray], k: int, own: np.ndarray | None = None
 ) -> Found:
     """The k neighbours of unit vectors (n, D), preferably a tile of like magnitude, in the rows span = (low, high).
 
     own (n,): the query's own row, which is no neighbour; -1 where it has none. Memory: 8 (k + TILE) bytes a query.
     """
-    own = np.full(len(queries), -1) if own is None else own
-    candidates = Candidates(_thresholds(objects, queries, span, k), k)
-    for other, tile, _ in _products(objects, queries, int(span[0].min()), int(span[1].max())):
-        candidates.add(tile, other, _inside(other, tile.shape[1], span, own))
-    return _complete(candidates, objects, queries, span, own)
+    with _threads() as pool:
+        queries = _queries(objects, unit, span, k, np.full(len(unit), -1) if own is None else own)
+        tiles = range(int(span[0].min()) // TILE * TILE, int(span[1].max()), TILE)
+        calls = ((queries, first, None) for first in tiles)
+        for _, (found, _) in _ahead(pool, functools.partial(_hits, objects), calls):
+            queries.candidates.add(found)
+        return _complete(objects, queries)
 
 
-@functools.partial(jax.jit, static_argnames="both")
-def _cosines(one: jax.Array, two: jax.Array, both: bool = False) -> tuple[jax.Array, ...]:
-    """(n, m) of unit vectors (n, D) and (m, D), in float32 on any device; and, if `both`, the transpose."""
-    product = jnp.matmul(one, two.T, precision=jax.lax.Precision.HIGHEST)
-    return (product, product.T) if both else (product, product[:0])
+def _queries(
+    objects: Sorted, unit: np.ndarray, span: tuple[np.ndarray, np.ndarray], k: int, own: np.ndarray
+) -> _Queries:
+    return _Queries(unit, *span, own, Candidates(_thresholds(objects, unit, span, k), k))
 
 
-def _products(
-    objects: Sorted, queries: np.ndarray, low: int, high: int, both: bool = False
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(first row of a tile, cosines of the queries with it, their transpose if `both`) over low .. high and what fills
-    up the tiles at the ends."""
-    end, dispatched = min(-(-high // TILE) * TILE, len(objects.unit)), collections.deque()
-    left = _to_device(queries)
-    for start in range(low // TILE * TILE, end, TILE):
-        tile = _to_device(objects.unit[start : min(start + TILE, end)])
-        dispatched.append((start, *_cosines(left, tile, both)))
-        if len(dispatched) > AHEAD:
-            yield _fetch(*dispatched.popleft())
-    while dispatched:
-        yield _fetch(*dispatched.popleft())
+def _hits(objects: Sorted, queries: _Queries, first: int, others: _Queries | None) -> tuple[Entries, Entries | None]:
+    """Of the tile of rows from `first` on, what is above the queries' thresholds, and above those of the `others`,
+    whose rows are the tile's columns."""
+    part, end = _needed(queries, first, len(objects.unit))
+    cosines = _cosines(queries.unit[part], objects.unit[first:end])
+    own = queries.candidates.threshold
+    hit = cosines > own[part, None]
+    if others:
+        theirs = others.candidates.threshold
+        hit |= cosines > theirs[: end - first]
+    _keep_inside(hit, queries.low[part], queries.high[part], queries.own[part], first)
+    flat = np.flatnonzero(hit)
+    rows, columns = np.divmod(flat.astype(np.uint32), np.uint32(max(end - first, 1)))
+    rows, values = rows + np.uint32(part.start), cosines.reshape(-1)[flat]
+    found = Entries.above(own, rows, columns + np.uint32(first), values)
+    return found, Entries.above(theirs, columns, rows + np.uint32(queries.own[0]), values) if others else None
 
 
-def _to_device(vectors: np.ndarray) -> jax.Array:
-    """A CPU uses rows where they are, if they begin at a multiple of ALIGNED bytes, as in a .npy file they often do."""
-    return jax.device_put(vectors, may_alias=True)
+def _needed(queries: _Queries, first: int, total: int) -> tuple[slice, int]:
+    """Of a tile of rows from `first` on: which queries have part of it in their window, and where the last one ends.
+
+    In quarters of a tile, so that a GPU compiles few shapes.
+    """
+    end, step = min(first + TILE, total), TILE // 4
+    near = np.flatnonzero((queries.high > first) & (queries.low < end))
+    if not len(near):
+        return slice(0, 0), first
+    part = slice(near[0] // step * step, min(-(-(near[-1] + 1) // step) * step, len(queries.unit)))
+    return part, min(end, first + -(-(int(queries.high[part].max()) - first) // step) * step)
 
 
-def _fetch(start: int, product: jax.Array, turned: jax.Array) -> tuple[int, np.ndarray, np.ndarray]:
-    return start, np.asarray(product), np.asarray(turned)
-
-
-def _span(objects: Sorted, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-    return objects.low[rows], objects.high[rows]
-
-
-def _inside(first: int, width: int, span: tuple[np.ndarray, np.ndarray], own: np.ndarray) -> np.ndarray | None:
-    """(n, width) bool, columns from `first` on in a row's window and not the row itself; None where all are."""
-    (low, high), end = span, first + width
+def _keep_inside(hit: np.ndarray, low: np.ndarray, high: np.ndarray, own: np.ndarray, first: int) -> None:
+    """Of hits (n, m) among the rows from `first` on, strike those outside the query's window and the query itself."""
+    end = first + hit.shape[1]
     itself = np.flatnonzero((own >= first) & (own < end))
-    if low.max() <= first and high.min() >= end and not len(itself):
-        return None
-    number = np.arange(first, end)
-    inside = (number >= low[:, None]) & (number < high[:, None])
-    inside[itself, own[itself] - first] = False
-    return inside
+    hit[itself, own[itself] - first] = False
+    if hit.size and (low.max() > first or high.min() < end):
+        number = np.arange(first, end, dtype=np.int32)
+        hit &= (number >= low[:, None].astype(np.int32)) & (number < high[:, None].astype(np.int32))
+
+
+def _cosines(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """(n, m) of unit vectors (n, D) and (m, D) float32."""
+    return one @ two.T if jax.default_backend() == "cpu" else np.asarray(_product(one, two))
+
+
+@jax.jit
+def _product(one: jax.Array, two: jax.Array) -> jax.Array:
+    return jnp.matmul(one, two.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def _ahead(pool: concurrent.futures.Executor, work: Callable[..., Any], calls: Iterable[tuple]) -> Iterator[tuple]:
+    """(arguments, result) of each call in order, some calls ahead of the consumer."""
+    waiting: collections.deque[tuple[tuple, concurrent.futures.Future]] = collections.deque()
+    for call in calls:
+        waiting.append((call, pool.submit(work, *call)))
+        if len(waiting) > AHEAD * _cores():
+            arguments, result = waiting.popleft()
+            yield arguments, result.result()
+    for arguments, result in waiting:
+        yield arguments, result.result()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _OneThreadEach:
+    """While any search runs, numpy's products take one thread."""
+
+    def __init__(self) -> None:
+        self._lock, self._users = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._limits = threadpoolctl.threadpool_limits(1, "blas")
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._limits.restore_original_limits()
+
+
+_ONE_THREAD_EACH = _OneThreadEach()
+
+
+@contextlib.contextmanager
+def _threads() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
+    """A thread for each core."""
+    with _ONE_THREAD_EACH, concurrent.futures.ThreadPoolExecutor(_cores()) as pool:
+        yield pool
 
 
 def _thresholds(objects: Sorted, queries: np.ndarray, span: tuple[np.ndarray, np.ndarray], k: int) -> np.ndarray:
@@ -214,7 +292,7 @@ def _thresholds(objects: Sorted, queries: np.ndarray, span: tuple[np.ndarray, np
     low, high = span
     first, last = int(low.min()), int(high.max())
     sample = np.unique(np.linspace(first, last - 1, min(TILE, last - first)).astype(np.int64))
-    similarity = np.array(_cosines(_to_device(queries), objects.unit[sample])[0])
+    similarity = np.array(_cosines(queries, objects.unit[sample]))
     inside = (sample >= low[:, None]) & (sample < high[:, None])
     similarity[~inside] = -np.inf
     seen, number = inside.sum(1), np.maximum(high - low, 1)
@@ -225,21 +303,18 @@ def _thresholds(objects: Sorted, queries: np.ndarray, span: tuple[np.ndarray, np
     return np.where((rank < seen) & (number > k + TILE), at, -np.inf).astype(np.float32)
 
 
-def _complete(
-    candidates: Candidates, objects: Sorted, queries: np.ndarray, span: tuple[np.ndarray, np.ndarray], own: np.ndarray
-) -> Found:
+def _complete(objects: Sorted, queries: _Queries) -> Found:
     """The k best of each query, those with too few candidates searched again in full."""
-    low, high = span
+    low, high, own, k = queries.low, queries.high, queries.own, queries.candidates.k
     available = high - low - ((own >= low) & (own < high))
-    found = candidates.found()
-    for i in np.flatnonzero(candidates.fill < np.minimum(candidates.k, available)):
-        keys = pack(objects.unit[low[i] : high[i]] @ queries[i], np.arange(low[i], high[i]))
+    best = queries.candidates.best()
+    for i in np.flatnonzero(queries.candidates.number < np.minimum(k, available)):
+        keys = pack(objects.unit[low[i] : high[i]] @ queries.unit[i], np.arange(low[i], high[i]))
         if low[i] <= own[i] < high[i]:
             keys[own[i] - low[i]] = 0
-        kept = min(candidates.k, len(keys))
-        again = unpack(_best(keys, kept))
-        found.rows[i, :kept], found.similarity[i, :kept] = again
-    return found
+        again = np.sort(keys)[::-1][:k]
+        best[i, : len(again)] = again
+    return unpack(best)
 
 
 def memory_of_all(objects: Sorted, k: int) -> int:

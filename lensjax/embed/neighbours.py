@@ -99,7 +99,7 @@ def prepare(embeddings: Embeddings, settings: Any, asked: np.ndarray, path: path
         )
     order = order[np.argsort(mag[order], kind="stable")]
     shape = (len(order), embeddings.dimensions)
-    unit = bands.empty_vectors(shape) if path is None else np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    unit = np.empty(shape, np.float32) if path is None else np.lib.format.open_memmap(path, "w+", np.float32, shape)
     for place in _pieces(np.arange(len(order))):
         unit[place] = normalise(embeddings.take(order[place]))
     place = np.full(total, -1)

@@ -3,6 +3,7 @@
 import faiss
 import numpy as np
 import pytest
+import threadpoolctl
 
 from lensjax.embed import bands
 
@@ -125,7 +126,34 @@ def test_packed_entries_sort_by_value_then_by_the_earlier_column_and_come_back()
     np.testing.assert_array_equal(found.rows, np.append(columns, -1))
 
 
-def test_vectors_lie_where_products_take_no_copy():
-    room = bands.empty_vectors((3, 5))
-    assert room.shape == (3, 5) and room.dtype == np.float32 and room.ctypes.data % bands.ALIGNED == 0
-    assert room.flags.c_contiguous and room.flags.writeable
+def test_queries_far_apart_are_not_compared_with_what_lies_between():
+    given = objects(2000, window=0.02)
+    rows = np.array([3, 700, 701, 1990])
+    found = bands.neighbours_of(given, given.unit[rows], (given.low[rows], given.high[rows]), 5, rows)
+    expected = brute_force(given, 5)[1][rows]
+    np.testing.assert_allclose(found.similarity, expected, atol=1e-6)
+    queries = bands._queries(given, given.unit[rows], (given.low[rows], given.high[rows]), 5, rows)
+    between = int(given.high[701]) + 64
+    part, end = bands._needed(queries, between, 2000)
+    assert part.stop == part.start and end == between < given.low[1990]
+
+
+def test_a_gpus_products_give_the_same(monkeypatch):
+    given = objects(300)
+    expected = everything(given, 8)
+    monkeypatch.setattr(bands.jax, "default_backend", lambda: "gpu")
+    found = everything(given, 8)
+    np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-6)
+
+
+def test_numpy_has_its_threads_back():
+    def threads():
+        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+    before = threads()
+    search = bands.all_neighbours(objects(300), 3)
+    next(search)
+    with bands._ONE_THREAD_EACH:
+        assert set(threads()) == {1}
+    search.close()
+    assert threads() == before
