@@ -16,7 +16,7 @@ from lensjax.search.calibration import find_probability
 from lensjax.search.measure import make_subtraction
 from lensjax.search.spectra import Columns, read_hits
 from lensjax.search.vet import FUNNEL_NAME, HITS_NAME
-from lensjax.sims.lya import lens_mask
+from lensjax.sims.lya import lens_mask, masked_lines
 
 Row = dict[str, Any]
 
@@ -105,13 +105,13 @@ def read_spectra(config: Any, chosen: Columns, loglam: np.ndarray) -> list[Any]:
         return found
     order = np.lexsort((chosen["row"], chosen["file"]))
     columns = {name: values[order] for name, values in chosen.items()}
-    subtract = jax.jit(jax.vmap(make_subtraction(config, loglam)))
+    subtract, wave = jax.jit(jax.vmap(make_subtraction(config, loglam))), jnp.float32(grid.wave(loglam))
     for chunk in read_hits(columns, loglam, config.vet.chunk):
         z = columns["z_lens"][chunk.rows].astype(np.float32)
         place = grid.pixel(columns["hit_wave"][chunk.rows], loglam).astype(np.float32)
         out = jax.device_get(subtract(chunk.flux, chunk.ivar, z, place))
         fits = _fit_lines(out["residual"], out["ivar"], out["position"])
-        masked = jax.device_get(jax.vmap(lambda z: lens_mask(jnp.float32(grid.wave(loglam)), z))(z))
+        masked = jax.device_get(jax.vmap(lambda z: lens_mask(wave, z, masked_lines(config)))(z))
         for i, row in enumerate(chunk.rows):
             if chunk.readable[i]:
                 spectrum = (chunk.flux[i], chunk.ivar[i], out["model"][i], masked[i])

@@ -10,7 +10,7 @@ import numpy as np
 from lensjax.fit import templates
 from lensjax.physics import grid
 from lensjax.search import matched_filter
-from lensjax.sims.lya import lens_mask
+from lensjax.sims.lya import lens_mask, masked_lines
 
 LINE_HALF_WIDTH = 10  # pixels around the line that the fit leaves out, so that it cannot follow the line
 
@@ -26,7 +26,7 @@ def make_fit(config: Any, loglam: np.ndarray) -> Callable[..., tuple[jax.Array, 
         if config.search.scorer == "matched_filter":
             masked = matched_filter.mask_lines(z, loglam, settings.mask_pixels)
         else:
-            masked = lens_mask(jnp.asarray(grid.wave(loglam), jnp.float32), z)
+            masked = lens_mask(jnp.asarray(grid.wave(loglam), jnp.float32), z, masked_lines(config))
         design = templates.make_design(basis, float(loglam[0]), num, z)
         reached = jnp.any(design[: len(basis.vectors)] != 0, axis=0)
         near = jnp.abs(jnp.arange(num) - place) <= LINE_HALF_WIDTH

@@ -5,7 +5,7 @@ A scorer in its own right, with the predictions of a network. The *traditional* 
 masks no more of the window than the networks do (`sims.lya.lens_mask`): the strongest classical rival.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ import numpy as np
 from lensjax.fit import robust, templates
 from lensjax.physics import filters, grid, lines
 from lensjax.sims import continua
-from lensjax.sims.lya import lens_mask
+from lensjax.sims.lya import lens_mask, masked_lines
 
 OK, TOO_MANY_HITS, NO_DATA = 0, 1, 2
 STATUS = {
@@ -83,6 +83,7 @@ def significance(
     settings: Any,
     practical: bool,
     sky_rms: np.ndarray | None = None,
+    own_lines: Sequence[float] = lines.LENS_LINES,
 ) -> jax.Array:
     """S/N of a line of the search's kernel on every pixel of one spectrum.
 
@@ -93,13 +94,14 @@ def significance(
         settings: config.search.matched_filter.
         practical: reject lone-pixel spikes, and mask the lens galaxy's own lines alone.
         sky_rms: (P,) rms of flux x sqrt(ivar) over sky fibers, if known.
+        own_lines: those of the lens galaxy that a practical search masks, Angstrom at rest.
 
     Returns:
         (P,) S/N, 0 where no good pixel lies under the kernel.
     """
     flux, z = example["flux"], example["z"]
     if practical:
-        masked = lens_mask(jnp.asarray(grid.wave(loglam), jnp.float32), z)
+        masked = lens_mask(jnp.asarray(grid.wave(loglam), jnp.float32), z, own_lines)
     else:
         masked = mask_lines(z, loglam, settings.mask_pixels)
     ivar = jnp.where(masked, 0.0, example["ivar"])
@@ -161,10 +163,10 @@ def make_predict(
         sky_rms: (P,) see `significance`.
     """
     settings = config.search.matched_filter
-    loglam, basis = grid.window(*config.data.window), load_basis(config)
+    loglam, basis, own_lines = grid.window(*config.data.window), load_basis(config), masked_lines(config)
 
     def predict_one(example: dict[str, jax.Array]) -> Prediction:
-        snr = significance(example, basis, loglam, settings, practical, sky_rms)
+        snr = significance(example, basis, loglam, settings, practical, sky_rms, own_lines)
         return decide(snr, loglam, settings)
 
     def predict(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> Prediction:

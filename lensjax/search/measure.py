@@ -11,7 +11,7 @@ from lensjax.fit import companions, lya, oii, robust, templates
 from lensjax.physics import filters, grid, lines
 from lensjax.search import matched_filter
 from lensjax.search.spectra import Chunk, Columns
-from lensjax.sims.lya import lens_mask
+from lensjax.sims.lya import lens_mask, masked_lines
 
 NEAR = 10  # pixels each way that belong to the line: the continuum is fitted without them
 RECENTRE = 6  # pixels that a scorer's wavelength may be off the peak of the filter
@@ -64,7 +64,7 @@ def make_subtraction(config: Any, loglam: np.ndarray) -> Callable[..., dict[str,
 
     def subtract(flux: jax.Array, ivar: jax.Array, z: jax.Array, place: jax.Array) -> dict[str, jax.Array]:
         x = jnp.arange(len(loglam), dtype=jnp.float32)
-        masked = lens_mask(wave, z)
+        masked = lens_mask(wave, z, masked_lines(config))
         weight = jnp.where(masked | (jnp.abs(x - place) <= NEAR), 0.0, ivar)
         model = fit(flux, weight, loglam, z)
         model = model.at[inside].set(fit(flux[inside], weight[inside], window, z))

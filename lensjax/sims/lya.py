@@ -15,6 +15,7 @@ line_profile
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +57,7 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
     instrument = noise.make_instrument(loglam)
     library = continua.read_library(sim.continuum)
     basis = continua.make_continua(library, loglam, tuple(sim.redshift), sim.num_eigenvectors)
-    masked = tuple(config.data.get("masked_lines", lines.LENS_LINES))
+    masked = masked_lines(config)
 
     def simulate(key: jax.Array) -> dict[str, jax.Array]:
         keys = jax.random.split(key, 11)
@@ -111,6 +112,11 @@ def observe(keys, instrument, continuum, z, dirt, correlation, setting=DIRT) -> 
     flux = continuum + artefact + noise.draw_noise(kn, sigma, correlation)
     ivar = jnp.where(good, reported**-2.0, 0.0)
     return {"flux": flux, "ivar": ivar, "continuum": continuum, "sigma": sigma, "artefact": artefact}
+
+
+def masked_lines(config: Any) -> tuple[float, ...]:
+    """Lines of the lens that are masked, Angstrom at rest: config.data.masked_lines, else those of section 3.3."""
+    return tuple(config.data.get("masked_lines", lines.LENS_LINES))
 
 
 def lens_mask(wave: jax.Array, z: jax.Array, rest_lines: Sequence[float] = lines.LENS_LINES) -> jax.Array:

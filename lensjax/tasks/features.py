@@ -16,7 +16,7 @@ from lensjax.core.errors import UserError
 from lensjax.fit import robust, templates
 from lensjax.physics import filters, grid, lines
 from lensjax.sims import continua
-from lensjax.sims.lya import lens_mask
+from lensjax.sims.lya import lens_mask, masked_lines
 from lensjax.tasks import companions
 
 # Prior of the continuum fit, per unit of the galaxy's mean flux: three times the scatter of passive galaxies, and a
@@ -67,7 +67,7 @@ def make_features(config: Any) -> tuple[Features, dict[str, jax.Array]]:
     }
     loglam = grid.window(*config.data.window)
     names = tuple(config.model.channels)
-    masked = tuple(config.data.get("masked_lines", lines.LENS_LINES))
+    masked = masked_lines(config)
 
     def features(example: dict[str, jax.Array], constants: dict[str, jax.Array]) -> dict[str, jax.Array]:
         return _features(example, constants, loglam, names, masked)

@@ -135,3 +135,16 @@ def test_a_spectrum_without_data_says_so(predict):
     out = predict[False](None, None, {name: values * 0 for name, values in mock_spectra(2).items()})
     assert np.all(np.asarray(out["status"]) == matched_filter.NO_DATA)
     assert np.all(np.asarray(out["snr"]) == 0) and np.all(np.asarray(out["score"]) < 0.01)
+
+
+def test_the_practical_filter_masks_the_lines_of_the_config():
+    z, line = 0.3, 3600.0
+    flux = 20.0 * np.exp(-0.5 * ((np.arange(NUM) - float(grid.pixel(line * (1 + z), LOGLAM))) / 2.0) ** 2)
+    batch = {"flux": flux[None], "ivar": np.ones((1, NUM)), "z": np.array([z])}
+    batch = {name: np.float32(values) for name, values in batch.items()}
+    scores = []
+    for masked in (CONFIG.data.masked_lines, (*CONFIG.data.masked_lines, line)):
+        config = CONFIG.copy_and_resolve_references()
+        config.data.masked_lines = masked
+        scores.append(float(matched_filter.make_predict(config, practical=True)(None, None, batch)["score"][0]))
+    assert scores[0] > 0.5 > scores[1]

@@ -123,3 +123,16 @@ def test_light_of_a_bright_neighbour_is_measured():
     alone = chunk._replace(beside_ivar=0 * chunk.beside_ivar)
     out = measure._measure_neighbours(alone, np.array([float(PLACE)]), {"sigma": np.array([150.0])}, ivar)
     assert np.isnan(out["neighbour_ratio"][0]) and np.isnan(out["neighbour_snr"][0])
+
+
+def test_the_lenss_own_lines_of_the_config_are_kept_out_of_the_continuum():
+    """A broad Halpha, which the variant of the whole spectrum masks, does not bend the fit beside it."""
+    z, config = 0.4, lya.get_config("redshift")
+    place = int(np.argmin(np.abs(WAVE - 6564.6 * (1 + z))))
+    flux = galaxy(z) + bump(place, 8.0, sigma=4.0)
+    errors = []
+    for chosen in (config, CONFIG):
+        out = subtracted(jax.jit(measure.make_subtraction(chosen, LOGLAM)), flux, z=z, place=place - 400)
+        beside = slice(place - 30, place + 31)
+        errors.append(np.abs(out["model"][beside] - galaxy(z)[beside]).max())
+    assert errors[0] < 0.2 * errors[1]
