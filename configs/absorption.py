@@ -36,7 +36,8 @@ def vetting() -> config_dict.ConfigDict:
     vet.sky_wave = 7000.0  # sky: Angstrom, redward of which
     vet.sky_noise = 2.0  # sky: errors at the lines over those around them
     vet.sky_pixels = 3.0  # sky: from a listed line
-    vet.support_snr = 5.0  # feii, civ: of Fe II or Mg I, which confirm an absorber
+    vet.sky_snr = 10.0  # sky: of a doublet that no residual of the sky makes
+    vet.support_snr = 5.0  # sky, feii, civ: of Fe II or Mg I, which confirm an absorber
     vet.rival_snr = 6.0  # feii: of the Mg II whose Fe II this would be
     vet.rival_strength = 0.9  # feii: its W over that of the line here, at least
     vet.civ_margin = 12.0  # civ: chi2 by which Mg II must be better

@@ -35,6 +35,7 @@ class Settings:
     sky_wave: float = 7000.0  # Angstrom, redward of which
     sky_noise: float = 2.0  # errors at the lines so much above those around them mean sky lines
     sky_pixels: float = 3.0  # pixels from a listed line of the night sky
+    sky_snr: float = 10.0  # of a doublet that no residual of the sky makes
     support_snr: float = 5.0  # of Fe II or Mg I: with it, nothing else makes a false doublet
     rival_snr: float = 6.0  # of the Mg II whose Fe II this would be
     rival_strength: float = 0.9  # its W over that of the line here, at least
@@ -142,9 +143,9 @@ def flags(columns: Columns, settings: Any = None) -> dict[str, np.ndarray]:
 
     coverage: a line is not seen, or, where Fe II or Mg I confirms the absorber, neither is. fit: status 2 or
     3. weak: S/N too low. ratio: W of the two lines not between saturated and thin. behind: behind the
-    quasar. trough: part of broad absorption. sky: on night-sky lines. feii: Fe II of a stronger absorber; civ: C IV, as
-    far as its quasar allows that. The last two need that neither Fe II nor Mg I confirms the absorber. associated:
-    within 5000 km/s of the quasar.
+    quasar. trough: part of broad absorption. sky: on night-sky lines, and not of high S/N. feii: Fe II of a stronger
+    absorber; civ: C IV, as far as its quasar allows that. The last three need that neither Fe II nor Mg I confirms the
+    absorber. associated: within 5000 km/s of the quasar.
 
     Args:
         columns: of `measure_all`. settings: attributes of `Settings`, whose defaults it has where None.
@@ -156,7 +157,7 @@ def flags(columns: Columns, settings: Any = None) -> dict[str, np.ndarray]:
     )
     confirmed = np.maximum(c["feii_snr"], c["mgi_snr"]) > s.support_snr
     worst, best = (choose(c["good_2796"], c["good_2803"]) for choose in (np.minimum, np.maximum))
-    red = c["wave"] > s.sky_wave
+    sky = (c["wave"] > s.sky_wave) & (c["sky_noise"] > s.sky_noise) | (c["sky_distance"] < s.sky_pixels)
     strongest = np.maximum(c["ew_2796"], c["ew_2803"])
     rival = (c["rival_snr"] > s.rival_snr) & (c["rival_snr"] > c["feii_snr"])
     rival &= c["rival_ew"] + c["rival_ew_err"] > s.rival_strength * strongest
@@ -167,7 +168,7 @@ def flags(columns: Columns, settings: Any = None) -> dict[str, np.ndarray]:
         "ratio": (below < -s.ratio_sigma) | (above > s.ratio_sigma),
         "behind": c["dv"] < s.behind,
         "trough": c["trough"] > s.trough,
-        "sky": (red & (c["sky_noise"] > s.sky_noise)) | (c["sky_distance"] < s.sky_pixels),
+        "sky": sky & ~confirmed & (c["snr"] < s.sky_snr),
         "feii": rival & ~(confirmed & (c["feii_snr"] > c["rival_feii_snr"])),
         "civ": (c["civ_dv"] > -s.civ_speed) & (c["civ_delta_chi2"] < s.civ_margin) & ~confirmed,
         "associated": np.abs(c["dv"]) < s.associated,

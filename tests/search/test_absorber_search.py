@@ -70,7 +70,7 @@ def columns_of(**changes):
         "ratio": {"ew_2796": 4.0, "ew_2803": 0.2},
         "behind": {"dv": -4000.0},
         "trough": {"trough": 6000.0},
-        "sky": {"wave": 8000.0, "sky_noise": 4.0},
+        "sky": {"wave": 8000.0, "sky_noise": 4.0, "fit_snr": 8.0, "feii_snr": 0.0, "mgi_snr": 0.0},
         "feii": {"rival_snr": 30.0, "rival_ew": 2.0, "feii_snr": 1.0, "mgi_snr": 0.0},
         "civ": {"civ_dv": 0.0, "civ_delta_chi2": -5.0, "feii_snr": 0.0, "mgi_snr": 0.0},
         "unsure": {"posterior": 0.01},
@@ -86,6 +86,13 @@ def test_each_cut_takes_what_it_names_and_nothing_else(config, name, changes):
 
 def test_iron_saves_an_absorber_whose_one_line_is_lost(config):
     assert not absorber_cuts.known_flags(columns_of(good_2803=0.1), config.vet)["coverage"][0]
+
+
+@pytest.mark.parametrize("saved_by", [{"feii_snr": 9.0}, {"mgi_snr": 9.0}, {"fit_snr": 12.0}])
+def test_no_residual_of_the_sky_is_as_strong_or_has_iron(config, saved_by):
+    faint = {"sky_distance": 1.0, "fit_snr": 8.0, "feii_snr": 0.0, "mgi_snr": 0.0}
+    sky = lambda changes: absorber_cuts.known_flags(columns_of(**changes), config.vet)["sky"][0]  # noqa: E731
+    assert sky(faint) and not sky(faint | saved_by)
 
 
 def test_doubts_and_grade(config):
