@@ -59,7 +59,7 @@ def main() -> None:
     here = pathlib.Path(__file__).resolve().parents[1]
     parser.add_argument("--data", type=pathlib.Path, default=here.parent / "shared" / "data" / "boss_quasars")
     parser.add_argument("--workdir", default="no-such-folder", help="of a training; default: the released weights")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("mgii_real"))
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/mgii_real"))
     args = parser.parse_args()
     enable_cache()
     config = mgii.get_config()
