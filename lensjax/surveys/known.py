@@ -1,5 +1,7 @@
 """Which object it is: its name, a link to look at it, and who knew it before, from any table that astropy reads."""
 
+import functools
+import os
 import sys
 from typing import Any
 
@@ -42,11 +44,9 @@ def known_objects(ra: np.ndarray, dec: np.ndarray, settings: Any) -> tuple[np.nd
         from astropy import units
         from astropy.coordinates import SkyCoord
 
-        entry, places, lost = _read(settings.known)
-        if lost:
-            print(f"config.vet.known {settings.known}: {lost} rows without coordinates are left out", file=sys.stderr)
+        entry, places = _read(settings.known)
         mine: Any = SkyCoord(ra[there], dec[there], unit=units.deg)
-        index, apart, _ = mine.match_to_catalog_sky(SkyCoord(*places, unit=units.deg))
+        index, apart, _ = mine.match_to_catalog_sky(places)
         near = apart.arcsec <= settings.known_radius
         rows = np.flatnonzero(there)[near]
         names[rows], distance[rows] = entry[index[near]], apart.arcsec[near]
@@ -69,14 +69,29 @@ def _link(settings: Any, ra: str, dec: str) -> str:
         ) from error
 
 
-def _read(path: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], int]:
-    """Names (K,) and (ra, dec) in degrees of a user's table, and how many rows have no place in the sky."""
+def _read(path: str) -> tuple[np.ndarray, Any]:
+    """Names (K,) and SkyCoord (K,) of a user's table, which is read again only when it has changed."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return _read_version(path, ())  # the reader says what is wrong
+    return _read_version(path, (status.st_mtime_ns, status.st_size))
+
+
+@functools.lru_cache(maxsize=4)
+def _read_version(path: str, version: tuple[int, ...]) -> tuple[np.ndarray, Any]:
+    """`_read`; rows that have no place in the sky are left out, and counted on stderr."""
+    del version
+    from astropy import units
+    from astropy.coordinates import SkyCoord
     from astropy.table import Table
 
     try:
         table = Table.read(path)
     except Exception as error:  # astropy raises a different kind for every format
-        raise UserError(f"config.vet.known {path} cannot be read ({type(error).__name__}): give a table.") from error
+        raise UserError(
+            f"the table of known objects {path} cannot be read ({type(error).__name__}): give one that astropy reads."
+        ) from error
     columns = {name.lower(): table[name] for name in table.colnames}
     ra, dec = (columns.get(name, columns.get(f"{name}_deg", columns.get(f"{name}j2000"))) for name in ("ra", "dec"))
     numbers = all(column is not None and column.dtype.kind in "fiu" for column in (ra, dec))
@@ -84,9 +99,11 @@ def _read(path: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], int]:
     good = np.isfinite(places[0]) & (np.abs(places[1]) <= 90)  # not so of NaN
     if not good.any():
         raise UserError(
-            f"config.vet.known {path} has the columns {', '.join(table.colnames)} and {len(table)} rows, none with a "
-            "place in the sky: expected ra and dec in degrees."
+            f"the table of known objects {path} has the columns {', '.join(table.colnames)} and {len(table)} rows, "
+            "none with a place in the sky: expected ra and dec in degrees."
         )
     name = next((columns[name] for name in NAMES if name in columns), range(len(table)))
     entries = np.array([str(entry) for entry in name], object)
-    return entries[good], (places[0][good], places[1][good]), int((~good).sum())
+    if not good.all():
+        print(f"{path}: {(~good).sum()} known objects without coordinates are left out", file=sys.stderr)
+    return entries[good], SkyCoord(places[0][good], places[1][good], unit=units.deg)

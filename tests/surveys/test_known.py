@@ -19,7 +19,11 @@ def test_rows_without_a_place_are_left_out_and_counted(tmp_path, capsys):
     vet = settings(tmp_path, "name,ra,dec\na,nan,2.0\nb,1.0,2.0\nc,,3.0\nd,1.0,\ne,1.0,99.0\n")
     name, distance = known_objects(np.array([1.0]), np.array([2.0]), vet)
     assert name.tolist() == ["b"] and distance[0] == 0
-    assert capsys.readouterr().err == f"config.vet.known {vet.known}: 4 rows without coordinates are left out\n"
+    assert capsys.readouterr().err == f"{vet.known}: 4 known objects without coordinates are left out\n"
+    known_objects(np.array([1.0]), np.array([2.0]), vet)
+    assert not capsys.readouterr().err  # read once
+    settings(tmp_path, "name,ra,dec\nnew,1.0,2.0\n")
+    assert known_objects(np.array([1.0]), np.array([2.0]), vet)[0].tolist() == ["new"]  # and again when it has changed
 
 
 def test_the_table_can_be_checked_before_it_is_needed(tmp_path):
