@@ -86,7 +86,8 @@ def most_similar(embeddings: Embeddings, wanted: np.ndarray) -> tuple[np.ndarray
     similarity, nearest = np.empty(embeddings.rows, np.float32), np.empty(embeddings.rows, np.int64)
     directions = normalise(wanted).T
     for rows, vectors in embeddings.pieces():
-        cosine = normalise(vectors) @ directions
+        length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        cosine = vectors @ directions / np.maximum(length, 1e-12)[:, None]
         similarity[rows], nearest[rows] = cosine.max(1), cosine.argmax(1)
     return similarity, nearest
 

@@ -18,7 +18,7 @@ from lensjax.physics.bands import BANDS
 
 FOLDER, OBJECTS, SUMMARY = "embeddings", "objects.parquet", "embeddings.json"
 OK = "ok"
-PIECE = 65_536  # embeddings that are looked at together
+PIECE = 16_384  # embeddings that are looked at together
 
 
 class Chunks:
