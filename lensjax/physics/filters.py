@@ -39,6 +39,16 @@ def line_kernel(omega: float, alpha: float) -> np.ndarray:
     return (kernel / kernel.sum()).astype(np.float32)
 
 
+def lengthen(values: jax.Array, before: int, after: int) -> jax.Array:
+    """values (..., P) with so many zeros at either end, computed once, whatever is made of them.
+
+    XLA would else compute them anew in every use, and ask each time where the ends are; and where `jnp.pad` lengthens,
+    it computes one value at a time on a CPU.
+    """
+    zeros = (jnp.zeros((*values.shape[:-1], number), values.dtype) for number in (before, after))
+    return jax.lax.optimization_barrier(jnp.concatenate([next(zeros), values, next(zeros)], axis=-1))
+
+
 def correlate(values: jax.Array, kernel: np.ndarray) -> jax.Array:
     """sum_j kernel[j] values[p + j - taps//2] with zeros beyond both ends.
 
@@ -53,7 +63,7 @@ def correlate(values: jax.Array, kernel: np.ndarray) -> jax.Array:
         (P,), same dtype as `values`.
     """
     half, num = len(kernel) // 2, values.shape[-1]
-    padded = jax.lax.optimization_barrier(jnp.pad(values, (half, half)))  # or every tap would ask where the ends are
+    padded = lengthen(values, half, half)
     total = jnp.zeros_like(values)
     for j, weight in enumerate(np.asarray(kernel, np.float32)):
         total = total + weight * padded[j : j + num]

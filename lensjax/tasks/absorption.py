@@ -148,7 +148,7 @@ def whole(arrays: Any) -> Any:
 def side_by_side(channels: jax.Array, fold: int, mean: bool) -> jax.Array:
     """(C, P) -> (ceil(P / fold), C fold), the values of `fold` pixels one behind the other; or their mean, (..., C)."""
     count, pixels = channels.shape
-    folded = jnp.pad(channels, ((0, 0), (0, -pixels % fold))).reshape(count, -1, fold)
+    folded = filters.lengthen(channels, 0, -pixels % fold).reshape(count, -1, fold)
     return folded.mean(2).T if mean else jnp.moveaxis(folded, 0, 1).reshape(-1, count * fold)
 
 
@@ -192,7 +192,7 @@ def running_mean(values: jax.Array, weight: jax.Array, spread: jax.Array) -> jax
     bins = -(-pixels // BIN)
 
     def rebin(x: jax.Array) -> jax.Array:
-        return jnp.pad(x, (0, bins * BIN - pixels)).reshape(bins, BIN).sum(1)
+        return filters.lengthen(x, 0, bins * BIN - pixels).reshape(bins, BIN).sum(1)
 
     kernel = filters.gaussian_kernel(SMOOTH, 6 * round(SMOOTH) + 1)
     kernel = kernel / kernel.max()  # a sum of weights, not a mean
@@ -208,7 +208,7 @@ def running_mean(values: jax.Array, weight: jax.Array, spread: jax.Array) -> jax
 
 def widen(flags: jax.Array) -> jax.Array:
     """True (P,) within NEAR pixels of a True."""
-    padded = jnp.pad(flags, NEAR)
+    padded = filters.lengthen(flags, NEAR, NEAR)
     copies = (padded[i : i + flags.shape[0]] for i in range(2 * NEAR + 1))
     return functools.reduce(jnp.logical_or, copies)
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lensjax.models.heads import half_square
-from lensjax.physics import grid, lines
+from lensjax.physics import filters, grid, lines
 
 REST = (lines.HBETA, *lines.OIII, lines.HALPHA)
 SHIFTS = tuple(round(math.log10(rest / lines.OII) / grid.STEP) for rest in REST)  # pixels redward of [OII]
@@ -23,13 +23,9 @@ LINEAR_SNR = 5.0  # beyond which one place has no more than a linear vote, as in
 
 
 def shifted(values: jax.Array, shifts: tuple[int, ...]) -> list[jax.Array]:
-    """values (..., P) as seen `shifts` pixels redward of each pixel (blueward if negative); 0 beyond the ends.
-
-    They are computed, and lengthened with zeros, once, not anew for every shift.
-    """
+    """values (..., P) as seen `shifts` pixels redward of each pixel (blueward if negative); 0 beyond the ends."""
     num, start = values.shape[-1], max(0, -min(shifts))
-    longer = jnp.pad(values, (*((0, 0),) * (values.ndim - 1), (start, max(0, *shifts))))
-    longer = jax.lax.optimization_barrier(longer)
+    longer = filters.lengthen(jax.lax.optimization_barrier(values), start, max(0, *shifts))
     return [longer[..., start + shift : start + shift + num] for shift in shifts]
 
 

@@ -5,6 +5,7 @@ template residual and the filter's signal-to-noise, and what the filter does not
 bright the galaxy is, and where templates and sky subtraction are known to fail.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -109,8 +110,8 @@ def _features(example, constants, loglam, names, masked) -> dict[str, jax.Array]
         others, odds = companions.beside(snr[companions.FILTER], mask)
         channels["companions"] = jnp.concatenate([jnp.clip(others, -CLIP, CLIP), odds[None]])
         line = companions.joint_snr(line, odds)
-    x = jnp.concatenate([channels[name] for name in names]).T
-    return {"x": x, "snr": jnp.where(mask, line, 0.0), "mask": mask}
+    x = jax.lax.optimization_barrier([channels[name] for name in names])  # each by itself: vectorised
+    return {"x": jnp.concatenate(x).T, "snr": jnp.where(mask, line, 0.0), "mask": mask}
 
 
 def fit_continuum(example, ivar: jax.Array, constants: dict[str, jax.Array], loglam: np.ndarray) -> jax.Array:
@@ -154,7 +155,8 @@ def filter_bank(pull: jax.Array, ivar: jax.Array) -> jax.Array:
 
 def _veto(z: jax.Array, loglam: np.ndarray) -> jax.Array:
     """1 within 5 pixels of the empirical rest lines at `z` and of the airglow lines, else 0; (P,)."""
-    pixel = jnp.arange(len(loglam), dtype=jnp.float32)[:, None]
+    pixel = jnp.arange(len(loglam), dtype=jnp.float32)
     rest = grid.pixel(np.array(lines.EMPIRICAL_REST), loglam).astype(np.float32) + jnp.log10(1 + z) / grid.STEP
     sky = grid.pixel(np.array([*lines.SKY_LINES, *lines.AIRGLOW, *lines.NIGHT_SKY]), loglam).astype(np.float32)
-    return (jnp.abs(pixel - jnp.concatenate([rest, sky])[None, :]) <= 5).any(1).astype(jnp.float32)
+    near = [jnp.abs(pixel - line) <= 5 for line in (*rest, *sky)]  # one by one: XLA makes one pass of them
+    return functools.reduce(jnp.logical_or, near).astype(jnp.float32)
