@@ -17,7 +17,7 @@ def count(flags: jax.Array) -> jax.Array:
 
 
 def total(x: jax.Array) -> jax.Array:
-    """Sum of (P,) values, ()."""
+    """Sum of (P,) values of any unit, () in that unit."""
     even = len(x) // SUMS * SUMS
     return x[:even].reshape(-1, SUMS).sum(axis=0).sum() + x[even:].sum()
 

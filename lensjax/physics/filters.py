@@ -40,13 +40,13 @@ def line_kernel(omega: float, alpha: float) -> np.ndarray:
 
 
 def lengthen(values: jax.Array, before: int, after: int) -> jax.Array:
-    """values (..., P) with so many zeros at either end, computed once, whatever is made of them.
+    """values (..., P) with so many zeros at either end, (..., before + P + after), computed once for all uses.
 
     XLA would else compute them anew in every use, and ask each time where the ends are; and where `jnp.pad` lengthens,
     it computes one value at a time on a CPU.
     """
-    zeros = (jnp.zeros((*values.shape[:-1], number), values.dtype) for number in (before, after))
-    return jax.lax.optimization_barrier(jnp.concatenate([next(zeros), values, next(zeros)], axis=-1))
+    start, end = (jnp.zeros((*values.shape[:-1], number), values.dtype) for number in (before, after))
+    return jax.lax.optimization_barrier(jnp.concatenate([start, values, end], axis=-1))
 
 
 def correlate(values: jax.Array, kernel: np.ndarray) -> jax.Array:

@@ -153,7 +153,6 @@ def test_numpy_has_its_threads_back():
     before = threads()
     search = bands.all_neighbours(objects(300), 3)
     next(search)
-    with bands._ONE_THREAD_EACH:
-        assert set(threads()) == {1}
+    assert set(threads()) == {1}
     search.close()
     assert threads() == before

@@ -19,6 +19,13 @@ def test_quantile_equals_numpy(q, num):
     assert float(robust.quantile(x, mask, q)) == pytest.approx(float(expected), abs=tolerance)
 
 
+@pytest.mark.parametrize("num", [1, 31, 32, 100])
+def test_sums_and_counts_take_every_pixel(num):
+    x = np.random.default_rng(num).normal(size=num).astype(np.float32)
+    assert float(robust.total(x)) == pytest.approx(float(x.astype(float).sum()), abs=1e-5)
+    assert int(robust.count(jax.numpy.asarray(x > 0))) == int((x > 0).sum())
+
+
 def test_masked_values_never_count_even_when_not_finite():
     x = np.array([np.nan, 1.0, 2.0, 3.0, np.inf], np.float32)
     mask = np.array([False, True, True, True, False])
