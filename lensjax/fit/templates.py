@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lensjax.physics import grid
+from lensjax.physics import filters, grid
 
 NUM_POLYNOMIALS = 3
 RIDGE = 1e-6  # of the unit diagonal: keeps float32 elimination safe when two columns are all but parallel
@@ -24,6 +24,26 @@ class Basis(NamedTuple):
     vectors: np.ndarray | jax.Array
 
 
+class Place(NamedTuple):
+    """Where the first observed pixel lies on the grid of a basis: `whole` () pixels and `fraction` () of the next."""
+
+    whole: jax.Array
+    fraction: jax.Array
+
+
+def place(basis: Basis, loglam0_window: float, z: jax.Array) -> Place:
+    """The place of log10 wavelength `loglam0_window` for a redshift z (): a redshift is a shift in log lambda."""
+    position = (loglam0_window - basis.loglam0) / grid.STEP - jnp.log10(1.0 + z) / grid.STEP
+    whole = jnp.floor(position)
+    return Place(whole.astype(jnp.int32), (position - whole).astype(jnp.float32))
+
+
+def reached(length: int, where: Place, num: int) -> jax.Array:
+    """True (num,) in the observed pixels that lie between two of the `length` pixels of a basis."""
+    pixel = where.whole + jnp.arange(num)
+    return (pixel >= 0) & (pixel + 1 < length)
+
+
 def shift_basis(basis: Basis, loglam0_window: float, num: int, z: jax.Array) -> jax.Array:
     """Templates of a galaxy at redshift z, on `num` pixels of the observed grid that start at `loglam0_window`.
 
@@ -38,17 +58,48 @@ def shift_basis(basis: Basis, loglam0_window: float, num: int, z: jax.Array) -> 
     Returns:
         (K, P) float32; 0 in the pixels that the templates do not reach.
     """
-    start = (loglam0_window - basis.loglam0) / grid.STEP
-    position = start - jnp.log10(1.0 + z) / grid.STEP  # of the first observed pixel on the template's grid
-    whole = jnp.floor(position)
-    fraction = (position - whole).astype(jnp.float32)
-    k, m = basis.vectors.shape
-    padded = jnp.pad(basis.vectors, ((0, 0), (num, num)))  # so that no slice below is ever clamped halfway
-    first = jnp.clip(whole.astype(jnp.int32), -num, m - 1) + num
-    piece = jax.lax.dynamic_slice(padded, (0, first), (k, num + 1))
-    pixel = whole + jnp.arange(num)
-    reached = (pixel >= 0) & (pixel + 1 < m)
-    return jnp.where(reached[None], piece[:, :-1] * (1 - fraction) + piece[:, 1:] * fraction, 0.0)
+    return observe(basis.vectors, place(basis, loglam0_window, z), num)
+
+
+def observe(values: jax.Array, where: Place, num: int) -> jax.Array:
+    """values (..., M) on the grid of the basis, as seen in `num` observed pixels: (..., num), 0 beyond the basis."""
+    m = values.shape[-1]
+    padded = filters.lengthen(values, num, num)  # so that no slice below is ever clamped halfway
+    first = jnp.clip(where.whole, -num, m - 1) + num
+    piece = jax.lax.dynamic_slice_in_dim(padded, first, num + 1, axis=-1)
+    mixed = piece[..., :-1] * (1 - where.fraction) + piece[..., 1:] * where.fraction
+    return jnp.where(reached(m, where, num), mixed, 0.0)
+
+
+def equations_at_rest(flux: jax.Array, ivar: jax.Array, basis: Basis, where: Place) -> tuple[jax.Array, jax.Array]:
+    """Normal equations of `fit_templates` for templates at a redshift, without the templates at that redshift.
+
+    Instead of K templates to the observed grid, two vectors are moved to that of the templates, where the products of
+    templates are the same for all spectra, so that a batch of normal equations is one matrix product. The products
+    are interpolated between pixels, not the templates: for templates that are smooth over a pixel the same.
+
+    Args:
+        flux, ivar: (P,), ivar 0 = not fitted.
+        basis: K templates.
+        where: the place of the first observed pixel.
+
+    Returns:
+        gram (K, K) and moment (K,).
+    """
+    vectors = jnp.asarray(basis.vectors)
+    (k, m), num = vectors.shape, flux.shape[0]
+    weight = jnp.where(reached(m, where, num), ivar, 0.0)
+    padded = filters.lengthen(jnp.stack([weight, weight * flux]), m, m)
+    start = m - jnp.clip(where.whole, -num, m - 1)
+    piece = jax.lax.dynamic_slice_in_dim(padded, start - 1, m + 1, axis=-1)
+    weight, moment = piece[:, 1:] * (1 - where.fraction) + piece[:, :-1] * where.fraction
+    row, column = np.tril_indices(k)
+    with jax.default_matmul_precision("highest"):
+        lower = (vectors[row] * vectors[column]) @ weight
+        moment = vectors @ moment
+    both = np.zeros((k, k), int)
+    both[row, column] = both[column, row] = np.arange(len(row))
+    return lower[both], moment
 
 
 def polynomials(num: int, terms: int = NUM_POLYNOMIALS) -> np.ndarray:
@@ -109,18 +160,20 @@ def fit_templates(
         model (P,) in the unit of flux, 0 where all ivar is 0; chi2 () = sum ivar (flux - model)^2.
     """
     with jax.default_matmul_precision("highest"):
-        k = design.shape[0]
         weighted = design * ivar[None]
-        gram = weighted @ design.T
-        moment = weighted @ flux
-        if width is not None:
-            gram = gram + jnp.diag(width**-2.0)
-        norm = jnp.diagonal(gram)
-        scale = jnp.where(norm > 0, 1.0 / jnp.sqrt(jnp.where(norm > 0, norm, 1.0)), 0.0)
-        gram = gram * scale[:, None] * scale[None, :]
-        # A column without weight has an empty row: 1 on its diagonal gives it coefficient 0.
-        diagonal = jnp.where(norm > 0, 1.0 + RIDGE, 1.0)
-        rows = [[diagonal[i] if i == j else gram[i, j] for j in range(i + 1)] for i in range(k)]
-        coefficient = jnp.stack(solve_small(rows, [moment[i] * scale[i] for i in range(k)])) * scale
-        model = coefficient @ design
+        model = solve(weighted @ design.T, weighted @ flux, width) @ design
     return model, jnp.sum(ivar * (flux - model) ** 2)
+
+
+def solve(gram: jax.Array, moment: jax.Array, width: jax.Array | None = None) -> jax.Array:
+    """Coefficients (K,) that solve gram (K, K) x = moment (K,), with the prior `width` (K,) of `fit_templates`."""
+    k = len(moment)
+    if width is not None:
+        gram = gram + jnp.diag(width**-2.0)
+    norm = jnp.diagonal(gram)
+    scale = jnp.where(norm > 0, 1.0 / jnp.sqrt(jnp.where(norm > 0, norm, 1.0)), 0.0)
+    gram = gram * scale[:, None] * scale[None, :]
+    # A column without weight has an empty row: 1 on its diagonal gives it coefficient 0.
+    diagonal = jnp.where(norm > 0, 1.0 + RIDGE, 1.0)
+    rows = [[diagonal[i] if i == j else gram[i, j] for j in range(i + 1)] for i in range(k)]
+    return jnp.stack(solve_small(rows, [moment[i] * scale[i] for i in range(k)])) * scale

@@ -49,6 +49,20 @@ def lengthen(values: jax.Array, before: int, after: int) -> jax.Array:
     return jax.lax.optimization_barrier(jnp.concatenate([start, values, end], axis=-1))
 
 
+def rebin(values: jax.Array, size: int) -> jax.Array:
+    """Sums over every `size` pixels of values (..., P): (..., ceil(P / size)), zeros beyond the end.
+
+    A product with ones: XLA vectorises that on a CPU, and no sum over neighbours.
+    """
+    *batch, pixels = values.shape
+    even = pixels // size * size
+    bins = values[..., :even].reshape(*batch, -1, size)
+    sums = jnp.matmul(bins, jnp.ones(size), precision="highest")
+    if even == pixels:
+        return sums
+    return jnp.concatenate([sums, values[..., even:].sum(-1, keepdims=True)], axis=-1)
+
+
 def correlate(values: jax.Array, kernel: np.ndarray) -> jax.Array:
     """sum_j kernel[j] values[p + j - taps//2] with zeros beyond both ends.
 

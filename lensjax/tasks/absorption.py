@@ -147,9 +147,11 @@ def whole(arrays: Any) -> Any:
 
 def side_by_side(channels: jax.Array, fold: int, mean: bool) -> jax.Array:
     """(C, P) -> (ceil(P / fold), C fold), the values of `fold` pixels one behind the other; or their mean, (..., C)."""
+    if mean:
+        return filters.rebin(channels, fold).T / fold
     count, pixels = channels.shape
     folded = filters.lengthen(channels, 0, -pixels % fold).reshape(count, -1, fold)
-    return folded.mean(2).T if mean else jnp.moveaxis(folded, 0, 1).reshape(-1, count * fold)
+    return jnp.moveaxis(folded, 0, 1).reshape(-1, count * fold)
 
 
 def fit_continuum(example: Example, constants: Example, loglam: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -160,26 +162,27 @@ def fit_continuum(example: Example, constants: Example, loglam: np.ndarray) -> t
     square of the factor by which the pulls scatter more than they should. Blueward of FOREST nothing is fitted.
     """
     basis = templates.Basis(constants["loglam0"], constants["templates"])
-    design = templates.shift_basis(basis, float(loglam[0]), len(loglam), example["z"])
+    place = templates.place(basis, float(loglam[0]), example["z"])
     wave = jnp.asarray(grid.wave(loglam), jnp.float32)
     clear = wave > np.float32(FOREST) * (1 + example["z"])
-    ivar = jnp.where(clear & jnp.any(design != 0, axis=0), example["ivar"], 0.0)
+    ivar = jnp.where(clear & templates.reached(basis.vectors.shape[1], place, len(loglam)), example["ivar"], 0.0)
 
     ivar = whole(ivar)
     first = running_mean(example["flux"], ivar, jnp.full_like(ivar, 1e4))
     line = line_snr(*line_sums(first - example["flux"], example["ivar"], SIGMAS[LINE : LINE + 1]))[0]
     weight = whole(jnp.where(widen(whole(jnp.abs(line) > ABSORBED)), 0.0, ivar))
-    model = whole(_smooth_fit(example["flux"], weight, design))
+    model = whole(_smooth_fit(example["flux"], weight, basis, place))
     scale = scatter((example["flux"] - model) * jnp.sqrt(ivar), ivar > 0)
     return model, example["ivar"] / scale**2, scale
 
 
-def _smooth_fit(flux: jax.Array, ivar: jax.Array, design: jax.Array) -> jax.Array:
+def _smooth_fit(flux: jax.Array, ivar: jax.Array, basis: templates.Basis, place: templates.Place) -> jax.Array:
     """Eigenspectra under a prior, plus the shrunk running mean of the residual; (P,)."""
-    mean = design[0]
-    level = jnp.sum(ivar * mean * flux) / jnp.maximum(jnp.sum(ivar * mean**2), 1e-9)
-    width = jnp.concatenate([jnp.full(1, jnp.inf), jnp.full(design.shape[0] - 1, TEMPLATE_WIDTH)])
-    model, _ = templates.fit_templates(flux, ivar, design, width * jnp.maximum(level, 1e-2))
+    gram, moment = templates.equations_at_rest(flux, ivar, basis, place)
+    level = moment[0] / jnp.maximum(gram[0, 0], 1e-9)  # of the mean quasar
+    width = jnp.concatenate([jnp.full(1, jnp.inf), jnp.full(len(moment) - 1, TEMPLATE_WIDTH)])
+    coefficient = templates.solve(gram, moment, width * jnp.maximum(level, 1e-2))
+    model = templates.observe(coefficient @ basis.vectors, place, len(flux))
     return model + running_mean(flux - model, ivar, MISFIT * jnp.maximum(jnp.abs(model), 1e-2))
 
 
@@ -188,22 +191,16 @@ def running_mean(values: jax.Array, weight: jax.Array, spread: jax.Array) -> jax
 
     In bins of BIN pixels, smoothed with a Gaussian of SMOOTH bins, and interpolated back.
     """
-    pixels = values.shape[0]
-    bins = -(-pixels // BIN)
-
-    def rebin(x: jax.Array) -> jax.Array:
-        return filters.lengthen(x, 0, bins * BIN - pixels).reshape(bins, BIN).sum(1)
-
     kernel = filters.gaussian_kernel(SMOOTH, 6 * round(SMOOTH) + 1)
     kernel = kernel / kernel.max()  # a sum of weights, not a mean
-    total, norm = (filters.correlate(rebin(x), kernel) for x in (weight * values, weight))
-    prior = rebin(spread) / BIN
+    total, norm = (filters.correlate(filters.rebin(x, BIN), kernel) for x in (weight * values, weight))
+    prior = filters.rebin(spread, BIN) / BIN
     mean = total / (norm + prior**-2.0)
     left = jnp.concatenate([mean[:1], mean, mean[-1:]])
     share = (np.arange(BIN, dtype=np.float32) + 0.5) / BIN - 0.5  # of a bin, from its centre
     before, after = np.maximum(-share, 0)[None], np.maximum(share, 0)[None]
     fine = mean[:, None] * (1 - before - after) + left[:-2, None] * before + left[2:, None] * after
-    return fine.reshape(-1)[:pixels]
+    return fine.reshape(-1)[: len(values)]
 
 
 def widen(flags: jax.Array) -> jax.Array:

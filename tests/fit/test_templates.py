@@ -87,6 +87,26 @@ def test_nothing_to_fit_gives_zero_and_a_zero_column_is_harmless():
     np.testing.assert_allclose(model, reference(flux, ivar, np.delete(design, 2, 0)), atol=2e-4)
 
 
+@pytest.mark.parametrize(
+    "loglam0, z, seen", [(3.3, 0.3, 1.0), (3.4, 0.6, 0.80), (2.9, 0.3, 0.29), (3.4, 9.0, 0.0)], ids=str
+)
+def test_equations_at_rest_are_those_of_the_shifted_templates(loglam0, z, seen):
+    rough = smooth_basis()
+    smooth = np.stack([np.convolve(v, np.ones(25) / 25, "same") for v in rough.vectors])
+    basis = templates.Basis(loglam0, smooth.astype(np.float32))
+    design = np.asarray(templates.shift_basis(basis, WINDOW[0], NUM, z), np.float64)
+    flux, ivar = spectrum(templates.make_design(rough, WINDOW[0], NUM, jnp.float32(0.5)))
+    where = templates.place(basis, WINDOW[0], z)
+    gram, moment = templates.equations_at_rest(flux, ivar, basis, where)
+    np.testing.assert_allclose(gram, (design * ivar) @ design.T, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(moment, design @ (ivar * flux), rtol=1e-4, atol=1e-2)
+    reached = templates.reached(smooth.shape[1], where, NUM)
+    assert np.mean(reached) == pytest.approx(seen, abs=0.01)
+    np.testing.assert_array_equal(reached, np.any(design != 0, axis=0))
+    model = templates.observe(templates.solve(gram, moment) @ basis.vectors, where, NUM)
+    np.testing.assert_allclose(model, templates.fit_templates(flux, ivar, design)[0], atol=2e-3)
+
+
 def test_small_solve_equals_numpy():
     rng = np.random.default_rng(3)
     root = rng.normal(size=(5, 5, 5))

@@ -18,6 +18,13 @@ def test_gaussian_kernel_is_a_unit_gaussian():
         filters.gaussian_kernel(2.2, 14)
 
 
+@pytest.mark.parametrize("pixels", [64, 67, 5])
+def test_rebin_sums_bins_and_takes_the_last_one_short(pixels):
+    values = np.random.default_rng(0).normal(size=(2, pixels)).astype(np.float32)
+    padded = np.pad(values, ((0, 0), (0, -pixels % 8)))
+    np.testing.assert_allclose(filters.rebin(values, 8), padded.reshape(2, -1, 8).sum(2), atol=1e-5)
+
+
 def test_correlate_equals_scipy_for_an_asymmetric_kernel():
     rng = np.random.default_rng(0)
     values, kernel = rng.normal(size=50).astype(np.float32), rng.normal(size=7).astype(np.float32)
