@@ -58,7 +58,7 @@ def shift_basis(basis: Basis, loglam0_window: float, num: int, z: jax.Array) -> 
     Returns:
         (K, P) float32; 0 in the pixels that the templates do not reach.
     """
-    return observe(basis.vectors, place(basis, loglam0_window, z), num)
+    return observe(jnp.asarray(basis.vectors), place(basis, loglam0_window, z), num)
 
 
 def observe(values: jax.Array, where: Place, num: int) -> jax.Array:
