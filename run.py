@@ -1,9 +1,9 @@
 """Find rare objects: configs/lya.py and mgii.py in spectra, ssl.py and lens.py in images.
   python run.py --config=configs/lya.py --workdir=runs/x --mode=search --config.search.input=FOLDER
 Modes: train (default), evaluate, build (write the mocks as a TFDS set), fetch (download spectra or cutouts), inject
-(completeness in your own data), release (the best checkpoint as one file); spectra: search, mock (plates to search);
-images: embed, neighbours, probe, catalogue, explore (the web app), convert (a PyTorch encoder). A config's variant
-follows a colon, configs/lya.py:demo. Any setting is a flag, --config.KEY=VALUE, after --config.
+(completeness in your own data), release (the best checkpoint as one file); spectra: search, mock (plates to search),
+continua (of your own objects, for mocks); images: embed, neighbours, probe, catalogue, explore (the web app), convert
+(a PyTorch encoder). A variant follows a colon, configs/lya.py:demo. Any setting is a flag, --config.KEY=VALUE.
 """
 
 import pathlib

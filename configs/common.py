@@ -64,6 +64,13 @@ def spectra() -> config_dict.ConfigDict:
     config.inject = injection()
     config.mock = mocks()
 
+    # Continua of the user's own objects, for config.sim.continuum; search/continua.py.
+    config.continua = config_dict.ConfigDict()
+    config.continua.number = 2_000  # objects at most; 1.3 GB
+    config.continua.least_snr = 4.0  # median of a pixel
+    config.continua.vectors = 10
+    config.continua.smooth = 0.0  # pixels, of the vectors; galaxies are as sharp as the instrument
+
     # Public spectra to download, surveys/fetch.py.
     config.fetch = config_dict.ConfigDict()
     config.fetch.list = ""  # text file, one plate-mjd-fiber a line

@@ -75,6 +75,7 @@ def default() -> config_dict.ConfigDict:
     config.select.drop_starburst = False
     config.select.clean_redshift = True
 
+    config.continua.update(dict(vectors=20, smooth=3.0))  # Zhao et al. 2019, section 2.2; quasars are smooth
     config.search.batch_size = 128
     config.search.doublet_filter = absorption.doublet_filter()  # the traditional search, search/doublet_filter.py
     config.vet = absorption.vetting()

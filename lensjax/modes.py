@@ -52,6 +52,13 @@ def search(config: Any, workdir: pathlib.Path) -> None:
     search(config, workdir)
 
 
+def continua(config: Any, workdir: pathlib.Path) -> None:
+    """Turn the spectra of config.search.input into workdir/continua.npz, of which mocks are made."""
+    from lensjax.search.continua import build_continua
+
+    build_continua(config, workdir)
+
+
 def inject(config: Any, workdir: pathlib.Path) -> None:
     """Inject lines into the spectra of config.search.input, and say how many the search finds.
 
@@ -139,6 +146,7 @@ MODES: dict[str, Callable[[Any, pathlib.Path], None]] = {
     "evaluate": evaluate,
     "mock": mock,
     "search": search,
+    "continua": continua,
     "inject": inject,
     "convert": convert,
     "embed": embed,
@@ -152,7 +160,7 @@ MODES: dict[str, Callable[[Any, pathlib.Path], None]] = {
 
 
 IMAGE_SYSTEMS = ("ssl", "lens")
-OF_SPECTRA = ("mock", "search")
+OF_SPECTRA = ("mock", "search", "continua")
 OF_IMAGES = ("convert", "embed", "neighbours", "probe", "catalogue", "explore")
 FOREIGN = {"ssl": (*OF_SPECTRA, "evaluate"), "lens": (*OF_SPECTRA, "convert")}  # modes that a system lacks
 

@@ -25,7 +25,7 @@ from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.spectra import Chunk, Columns
 from lensjax.search.vet import HITS_NAME, check_settings, vet
-from lensjax.surveys import Block, concatenate, find_files, join, read_block, read_catalogue
+from lensjax.surveys import Block, concatenate, find_files, read_catalogue
 
 LINES_NAME, MAP_NAME, FOLDER_NAME = "injected.parquet", "completeness.fits", "injected"
 MOST_FILES = 50  # that galaxies to inject into are spread over
@@ -84,13 +84,8 @@ def read_hosts(config: Any, paths: list[str]) -> tuple[Block, Block]:
     plate has one sky and one seeing. Reading ends when there are enough galaxies: memory does not grow with the survey.
     """
     order = np.random.default_rng([config.seed, STREAM])
-    loglam = wide_window(config)
     catalogue = read_catalogue(config.search.catalogue) if config.search.catalogue else None
-
-    def read(path: str) -> tuple[Block, np.ndarray]:
-        block = read_block(path, loglam)
-        return score.annotate(block if catalogue is None else join(block, catalogue), config.select)
-
+    read = score.make_read(config, score.wide_window(config), catalogue)
     most = -(-config.inject.hosts // min(len(paths), MOST_FILES))
     parts: dict[str, list[Block]] = {"hosts": [], "sky": []}
     for path in order.permutation(paths):
@@ -107,12 +102,6 @@ def read_hosts(config: Any, paths: list[str]) -> tuple[Block, Block]:
             f"{config.search.input} has no galaxy that config.select accepts: choose other input or widen that."
         )
     return hosts, sky
-
-
-def wide_window(config: Any) -> np.ndarray:
-    """Grid (P,) that holds config.data.window and config.vet.window."""
-    both = np.array([config.vet.window, config.data.window])
-    return grid.window(both.min(), both.max())
 
 
 def _run(config: Any, folder: pathlib.Path, mark: str, scorer: Scorer, hosts: Block, sky: Block) -> Columns:
@@ -140,7 +129,7 @@ def _run(config: Any, folder: pathlib.Path, mark: str, scorer: Scorer, hosts: Bl
 def make_recovery(config: Any, folder: pathlib.Path, scorer: Scorer, hosts: Block) -> Callable[[np.ndarray], Columns]:
     """recover(numbers (n,) of lines) -> columns (n,): the injection's TRUTH, host, score, hit_wave, hit, cut, found."""
     loglam = scorer.loglam
-    wide = wide_window(config)
+    wide = score.wide_window(config)
     first = grid.index0(loglam) - grid.index0(wide)
     inside = slice(first, first + len(loglam))
     draw = systems.of(config).injection.make_inject(config, loglam)
@@ -236,7 +225,7 @@ CONTROL_NAME = "injected_control.parquet"
 
 def write_control(config: Any, folder: pathlib.Path, scorer: Scorer, hosts: Block, sky: Block) -> None:
     """Scores of the hosts and the sky fibers as they are, for the calibration where no search is in `folder`."""
-    first = grid.index0(scorer.loglam) - grid.index0(wide_window(config))
+    first = grid.index0(scorer.loglam) - grid.index0(score.wide_window(config))
     inside = slice(first, first + len(scorer.loglam))
     scores, size = [], config.search.batch_size
     block = concatenate([hosts, sky])

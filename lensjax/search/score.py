@@ -22,6 +22,7 @@ import lensjax
 from lensjax.core.errors import UserError
 from lensjax.core.files import stamp
 from lensjax.core.journal import Progress
+from lensjax.physics import grid
 from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.shards import COLUMNS, Position, Shards, summarise
@@ -88,11 +89,7 @@ def companions(folder: pathlib.Path) -> list[pathlib.Path]:
 def _run(config: Any, paths: list[str], catalogue: dict | None, scorer: Scorer, shards: Shards) -> None:
     """Score what is not yet in the shards."""
     start, size, total = shards.position, config.search.batch_size, _shard_rows(config)
-
-    def read(path: str) -> tuple[Block, np.ndarray]:
-        block = read_block(path, scorer.loglam)
-        return annotate(block if catalogue is None else join(block, catalogue), config.select)
-
+    read = make_read(config, scorer.loglam, catalogue)
     progress = Progress(len(paths), start.file, "search")
     with contextlib.closing(progress):
         blocks = read_ahead(paths[start.file :], read, config.search.readers, config.search.queue)
@@ -109,6 +106,22 @@ def _shard_rows(config: Any) -> int:
     if size < 1 or config.search.shard_rows < 1:
         raise UserError("config.search.batch_size and config.search.shard_rows must be at least 1.")
     return -(-config.search.shard_rows // size) * size
+
+
+def make_read(config: Any, loglam: np.ndarray, catalogue: dict | None) -> Callable[[str], tuple[Block, np.ndarray]]:
+    """read(path) -> the block of a file over the window `loglam`, and which of its rows are selected, bool (N,)."""
+
+    def read(path: str) -> tuple[Block, np.ndarray]:
+        block = read_block(path, loglam)
+        return annotate(block if catalogue is None else join(block, catalogue), config.select)
+
+    return read
+
+
+def wide_window(config: Any) -> np.ndarray:
+    """Grid (P,) that holds config.data.window and config.vet.window."""
+    both = np.array([config.vet.window, config.data.window])
+    return grid.window(both.min(), both.max())
 
 
 def annotate(block: Block, cuts: Any) -> tuple[Block, np.ndarray]:

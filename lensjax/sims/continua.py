@@ -1,9 +1,10 @@
 """Galaxy continua: six eigenvectors in each redshift bin of 0.0025 (Li et al. 2018, section 3.2).
 
 Three sources, one form. A *library* is a set of rest-frame spectra, written as eigenvectors and coefficients:
-the shipped passive galaxies, a pipeline's eigenspectra (`spEigenGal-*.fits`), or the user's own galaxies
-(`decompose`). In every redshift bin the library, cut to the observed window, is decomposed once more, and its six
-first eigenvectors with the coefficients of its members make the mock galaxies of that bin.
+the shipped passive galaxies, a pipeline's eigenspectra (`spEigenGal-*.fits`), or the user's own objects
+(`build_library`), each of which is drawn near its own redshift alone. In every redshift bin the library, cut to the
+observed window, is decomposed once more, and its six first eigenvectors with the coefficients of its members make the
+mock galaxies of that bin.
 """
 
 import pathlib
@@ -12,13 +13,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import ndimage
 
 from lensjax.core.errors import UserError
+from lensjax.core.files import replacing
 from lensjax.physics import grid
 
 BIN = 0.0025  # redshift, Li et al. 2018
+NEAR = 0.1  # redshift: a mock is made of members of the library no farther from it than half of that, ...
+LEAST = 30  # ... or of the nearest, so many
 PASSIVE = pathlib.Path(__file__).parent / "passive.npz"
 NORM = (4800.0, 5000.0)  # A observed, where mock continua are scaled to their mean flux
+# Of a library that is built: error of a spectrum beside its noise, in units of its flux; standard deviations at which a
+# pixel is left out, and the share of spectra that may lose one pixel; rounds of that; spectra of the first guess.
+FLOOR, OUTLIER, MOST_WILD, ROUNDS, START = 0.02, 5.0, 0.3, 3, 500
 
 
 class Library(NamedTuple):
@@ -27,6 +35,7 @@ class Library(NamedTuple):
     loglam0: float
     vectors: np.ndarray  # (K, M)
     coefficients: np.ndarray  # (N, K)
+    z: np.ndarray = np.zeros(0, np.float32)  # (N,), rising: at which a member was seen; (0,) where it has no redshift
 
 
 class Continua(NamedTuple):
@@ -38,6 +47,7 @@ class Continua(NamedTuple):
     coefficients: jax.Array  # (N, K)
     scale: jax.Array  # (B, N) brings a member to mean flux 1 over 4800-5000 A
     project: jax.Array  # (B, K, K) keeps of coefficients what the bin's first eigenvectors hold
+    members: jax.Array  # (B, 2) first of the members that a bin draws from, and their number
 
 
 def read_library(source: str, shipped: pathlib.Path = PASSIVE) -> Library:
@@ -53,13 +63,14 @@ def read_library(source: str, shipped: pathlib.Path = PASSIVE) -> Library:
     if path.suffix != ".npz":
         return _read_eigenspectra(path, read_library("shipped", shipped))
     with np.load(path) as stored:
-        arrays = (np.asarray(stored[name], np.float32) for name in ("vectors", "coefficients"))
+        arrays = (np.asarray(stored[name], np.float32) for name in Library._fields[1:] if name in stored)
         return Library(float(stored["loglam0"]), *arrays)
 
 
 def save_library(path: pathlib.Path, library: Library) -> None:
-    """Writes `library` as an .npz that `read_library` reads."""
-    np.savez_compressed(path, **library._asdict())
+    """Writes `library` as an .npz that `read_library` reads, whole or not at all."""
+    with replacing(path) as temporary:
+        np.savez_compressed(temporary, **library._asdict())
 
 
 def _read_eigenspectra(path: pathlib.Path, shipped: Library) -> Library:
@@ -108,7 +119,46 @@ def principal(library: Library, num: int, rest: tuple[float, float] = (2000.0, 3
     return np.concatenate([mean[None], length * coefficients]) @ library.vectors
 
 
-def decompose(flux: np.ndarray, ivar: np.ndarray, num_vectors: int = 10, iterations: int = 20) -> np.ndarray:
+def build_library(
+    flux: np.ndarray, ivar: np.ndarray, loglam: np.ndarray, z: np.ndarray, num_vectors: int, smooth: float = 0.0
+) -> Library:
+    """Library of observed spectra: iterative principal components in the rest frame, gaps left out (`decompose`).
+
+    Spectra are shifted by whole pixels and scaled to a mean of 1. Pixels that `num_vectors` components miss by more
+    than OUTLIER standard deviations (absorbers, cosmic rays, sky residuals) are left out, and all is done again, ROUNDS
+    times. The ends that fewer than twice `num_vectors` spectra reach are cut off. Memory is some 40 N M bytes.
+
+    Args:
+        flux, ivar: (N, P) observed, ivar 0 where there is no datum.
+        loglam: (P,) log10 A.
+        z: (N,).
+        smooth: pixels, as in `decompose`.
+    """
+    order = np.argsort(z)
+    shift = np.round(np.log10(1 + z[order]) / grid.STEP).astype(int)
+    rest, weight = np.zeros((2, len(z), len(loglam) + np.ptp(shift)))
+    for i, (row, start) in enumerate(zip(order, shift.max() - shift, strict=True)):
+        level = max(np.sum(flux[row] * ivar[row]) / max(np.sum(ivar[row]), 1e-30), 1e-30)
+        here = slice(start, start + len(loglam))
+        rest[i, here] = flux[row] / level
+        weight[i, here] = ivar[row] / (1 / level**2 + ivar[row] * FLOOR**2)
+    reached = np.flatnonzero((weight > 0).sum(0) >= 2 * num_vectors)
+    kept = slice(reached[0], reached[-1] + 1)
+    rest, weight = rest[:, kept], weight[:, kept]
+    wild = np.zeros(rest.shape, bool)
+    for _ in range(ROUNDS):
+        trusted = np.where(wild, 0.0, weight)
+        vectors = decompose(rest, trusted, num_vectors, smooth=smooth)
+        coefficients = weighted_solve(vectors, rest, trusted)
+        wild = np.abs(rest - coefficients @ vectors) * np.sqrt(weight) > OUTLIER
+        wild &= wild.sum(0) < MOST_WILD * (weight > 0).sum(0)
+    loglam0 = (grid.index0(loglam) - shift.max() + kept.start) * grid.STEP
+    return Library(loglam0, *(np.asarray(x, np.float32) for x in (vectors, coefficients, z[order])))
+
+
+def decompose(
+    flux: np.ndarray, ivar: np.ndarray, num_vectors: int = 10, iterations: int = 20, smooth: float = 0.0
+) -> np.ndarray:
     """Eigenvectors (K, M) of rest-frame spectra with gaps, by weighted alternating least squares.
 
     The expectation-maximisation principal components of Bailey (2012, PASP 124, 1015).
@@ -116,23 +166,29 @@ def decompose(flux: np.ndarray, ivar: np.ndarray, num_vectors: int = 10, iterati
     Args:
         flux: rest-frame spectra (N, M) on one grid, scaled to like level.
         ivar: inverse variances (N, M), zero where there is no datum.
+        smooth: pixels, standard deviation of a Gaussian: a pixel of the vectors is fitted to those around it.
     """
     weight = np.asarray(ivar, float)
-    vectors = np.linalg.svd(np.where(weight > 0, flux, 0.0), full_matrices=False)[2][:num_vectors]
+    some = slice(None, None, -(-len(flux) // START))
+    vectors = np.linalg.svd(np.where(weight[some] > 0, flux[some], 0.0), full_matrices=False)[2][:num_vectors]
     for _ in range(iterations):
         coefficients = weighted_solve(vectors, flux, weight)
-        vectors = weighted_solve(coefficients.T, np.asarray(flux).T, weight.T).T
+        vectors = weighted_solve(coefficients.T, np.asarray(flux).T, weight.T, smooth).T
         vectors = np.linalg.qr(vectors.T)[0].T
     return vectors
 
 
-def weighted_solve(design: np.ndarray, data: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """For every row of `data` (N, M): the c (K,) that minimises sum weight (data - c design)^2; returns (N, K)."""
+def weighted_solve(design: np.ndarray, data: np.ndarray, weight: np.ndarray, smooth: float = 0.0) -> np.ndarray:
+    """For every row of `data` (N, M): the c (K,) that minimises sum weight (data - c design)^2; returns (N, K).
+
+    smooth: rows, standard deviation of a Gaussian with which the rows around are weighted in; 0: none.
+    """
     normal = np.einsum("km,nm,lm->nkl", design, weight, design, optimize=True)
-    normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(len(design)) + 1e-30 * np.eye(
-        len(design)
-    )
-    return np.linalg.solve(normal, np.einsum("km,nm->nk", design, weight * data, optimize=True)[..., None])[..., 0]
+    right = np.einsum("km,nm->nk", design, weight * data, optimize=True)
+    if smooth:
+        normal, right = (ndimage.gaussian_filter1d(x, smooth, axis=0, mode="nearest") for x in (normal, right))
+    ridge = 1e-9 * np.trace(normal, axis1=1, axis2=2) + 1e-30
+    return np.linalg.solve(normal + ridge[:, None, None] * np.eye(len(design)), right[..., None])[..., 0]
 
 
 def make_continua(library: Library, loglam: np.ndarray, redshift: tuple[float, float], num_vectors: int) -> Continua:
@@ -159,7 +215,29 @@ def make_continua(library: Library, loglam: np.ndarray, redshift: tuple[float, f
         project.append(lower @ axes @ axes.T @ np.linalg.inv(lower))
     vectors = np.pad(library.vectors, ((0, 0), (0, 1)), mode="edge")
     arrays = (start, vectors, library.coefficients, np.stack(scale), np.stack(project))
-    return Continua(float(redshift[0]), *(jnp.asarray(array, jnp.float32) for array in arrays))
+    members = jnp.asarray(nearby(library, centres, NEAR))
+    return Continua(float(redshift[0]), *(jnp.asarray(array, jnp.float32) for array in arrays), members=members)
+
+
+def nearby(library: Library, centres: np.ndarray, width: float) -> np.ndarray:
+    """Members that mocks around the redshifts `centres` (B,) are made of: the first, and how many; (B, 2) int32.
+
+    Those within half of `width`, or the nearest LEAST; all, of a library without redshifts.
+    """
+    num = len(library.coefficients)
+    if not len(library.z):
+        return np.tile(np.array([0, num], np.int32), (len(centres), 1))
+    first, last = (np.searchsorted(library.z, centres + sign * width / 2) for sign in (-1, 1))
+    least = min(LEAST, num)
+    distance = np.abs(library.z[None] - centres[:, None])
+    nearest = np.sort(np.argsort(distance, axis=1, kind="stable")[:, :least], axis=1)[:, 0]
+    few = last - first < least
+    return np.stack([np.where(few, nearest, first), np.where(few, least, last - first)], axis=1).astype(np.int32)
+
+
+def draw_members(key: jax.Array, members: jax.Array) -> jax.Array:
+    """Two of the members (first, number) of `nearby`, (2,) int32."""
+    return members[0] + jax.random.randint(key, (2,), 0, members[1])
 
 
 def snap(continua: Continua, z: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -174,7 +252,7 @@ def draw_continuum(key: jax.Array, continua: Continua, row: jax.Array, num_pixel
     The smoothing moves a draw a tenth of the way to a second member: a kernel-density estimate that stays inside
     the hull of the library.
     """
-    members = jax.random.randint(key, (2,), 0, continua.coefficients.shape[0])
+    members = draw_members(key, continua.members[row])
     weight = jnp.array([0.9, 0.1]) * continua.scale[row, members]
     coefficients = (weight @ continua.coefficients[members]) @ continua.project[row]
     whole = jnp.floor(continua.start[row])

@@ -67,6 +67,47 @@ def test_decomposition_finds_the_subspace_in_spite_of_gaps(tmp_path):
     np.testing.assert_allclose(continua.read_library(str(tmp_path / "own.npz")).vectors, vectors)
 
 
+@pytest.mark.parametrize("smooth", [0.0, 3.0])
+def test_a_library_is_built_from_spectra_with_gaps_and_lines(smooth, tmp_path):
+    rng, loglam = np.random.default_rng(0), LOGLAM[:600]
+    z = rng.uniform(0.5, 0.6, 60)
+    shift = np.round(np.log10(1 + z) / grid.STEP).astype(int)
+    rest, start = np.arange(600 + np.ptp(shift)), shift.max() - shift
+    shapes = np.stack([np.ones(len(rest)), np.sin(rest / 90), np.exp(-0.5 * ((rest - 450) / 12) ** 2)])
+    members = np.stack([np.ones(60), *rng.uniform(-0.3, 0.3, (2, 60))], 1) @ shapes
+    flux = np.stack([row[first : first + 600] for row, first in zip(members, start, strict=True)])
+    flux *= rng.uniform(0.5, 20, (60, 1))
+    ivar = np.where(rng.random(flux.shape) < 0.2, 0, 1 / (0.01 * flux) ** 2)
+    seen = np.where(ivar > 0, flux * (1 + 0.01 * rng.normal(size=flux.shape)), 1e3)
+    for row in seen:  # an absorber, each at its own place: not of the continuum
+        first = rng.integers(590)
+        row[first : first + 6] *= 0.3
+    library = continua.build_library(seen, ivar, loglam, z, 3, smooth)
+    continua.save_library(tmp_path / "own.npz", library)
+    again = continua.read_library(str(tmp_path / "own.npz"))
+    np.testing.assert_array_equal(again.z, np.sort(z).astype(np.float32))
+    np.testing.assert_array_equal(again.coefficients, library.coefficients)
+    model = np.empty((60, len(rest)))
+    first = round((library.loglam0 - loglam[0]) / grid.STEP) + shift.max()
+    whole = library.coefficients @ library.vectors
+    model[np.argsort(z)] = np.pad(whole, ((0, 0), (first, len(rest) - first - whole.shape[1])), constant_values=np.nan)
+    fitted = np.stack([row[first : first + 600] for row, first in zip(model, start, strict=True)])
+    good = (ivar > 0) & np.isfinite(fitted)
+    scale = (fitted * flux).sum(1, where=good) / (fitted**2).sum(1, where=good)
+    error = np.abs(scale[:, None] * fitted / flux - 1)[good]
+    assert good.mean() > 0.7 and np.median(error) < 0.01 and (error > 0.05).mean() < 0.02  # few reach the ends
+
+
+def test_mocks_are_made_of_members_near_in_redshift():
+    z = np.float32([0.30, 0.50, 0.51, 0.70])
+    library = continua.Library(3.2, np.ones((1, 9)), np.ones((4, 1)), z)
+    found = continua.nearby(library, np.array([0.1, 0.5, 0.68]), 0.1)
+    assert found.tolist() == [[0, 4]] * 3  # fewer than LEAST in all
+    many = library._replace(z=np.repeat(z, 40), coefficients=np.ones((160, 1)))
+    assert continua.nearby(many, np.array([0.1, 0.5, 0.68]), 0.1).tolist() == [[0, 30], [40, 80], [120, 40]]
+    assert continua.nearby(library._replace(z=np.zeros(0)), np.array([0.1]), 0.1).tolist() == [[0, 4]]
+
+
 def test_missing_file_is_one_clear_sentence():
     with pytest.raises(UserError, match="which is no file"):
         continua.read_library("no/such/file.fits")

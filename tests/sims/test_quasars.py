@@ -40,29 +40,17 @@ def test_emission_lines_are_where_the_redshift_puts_them(shipped):
         assert rest[near][mean[near].argmax()] == pytest.approx(2800, abs=12)
 
 
-def test_a_library_is_built_from_spectra_with_gaps(monkeypatch):
-    monkeypatch.setattr(quasars, "NUM_VECTORS", 3)
-    rng = np.random.default_rng(0)
-    loglam = LOGLAM[:600]
-    z = rng.uniform(0.5, 0.6, 60)
-    shift = np.round(np.log10(1 + z) / grid.STEP).astype(int)
-    rest = np.arange(600 + np.ptp(shift))
-    shapes = np.stack([np.ones(len(rest)), np.sin(rest / 90), np.exp(-0.5 * ((rest - 450) / 12) ** 2)])
-    members = np.stack([np.ones(60), *rng.uniform(-0.3, 0.3, (2, 60))], 1) @ shapes
-    start = shift.max() - shift
-    flux = np.stack([row[first : first + 600] for row, first in zip(members, start, strict=True)])
-    flux *= rng.uniform(0.5, 20, (60, 1))
-    ivar = np.where(rng.random(flux.shape) < 0.2, 0, 1 / (0.01 * flux) ** 2)
-    seen = np.where(ivar > 0, flux + 0.01 * flux * rng.normal(size=flux.shape), 1e3)
-    library = quasars.build_library(seen, ivar, loglam, z)
-    assert library.vectors.shape == (3, len(rest)) and library.coefficients.shape == (60, 3)
-    assert library.loglam0 == pytest.approx(loglam[0] - shift.max() * grid.STEP)
-    model = library.coefficients @ library.vectors
-    fitted = np.stack([row[first : first + 600] for row, first in zip(model, start, strict=True)])
-    good = ivar > 0  # where few spectra reach, a gap is anybody's guess
-    scale = (good * fitted * flux).sum(1) / (good * fitted**2).sum(1)
-    error = np.abs(scale[:, None] * fitted / flux - 1)[good]
-    assert np.median(error) < 0.01 and (error > 0.05).mean() < 0.01
+def test_quasars_of_the_user_are_drawn_at_their_own_redshift(shipped):
+    z = np.arange(800, dtype=np.float32) / 200 + 0.0025
+    library = continua.Library(2.8, np.ones((1, 12_000), np.float32), np.ones((800, 1), np.float32), z)
+    members = quasars.make_quasars(library).members
+    for redshift, number in ((0.05, 40), (1.05, 40), (1.39, 40), (7.0, 30)):  # none at 7: the nearest 30
+        row = int(redshift / quasars.BIN)
+        draws = jax.vmap(lambda key, row=row: continua.draw_members(key, members[row]))
+        found = z[np.asarray(draws(jax.random.split(jax.random.key(0), 400)))]
+        assert len(np.unique(found)) == number
+        assert np.all((found / quasars.BIN).astype(int) == row) or redshift == 7
+    assert np.asarray(quasars.make_quasars(shipped).members).tolist() == [[0, len(shipped.coefficients)]] * 40
 
 
 def test_principal_vectors_span_the_scatter(shipped):
@@ -78,6 +66,7 @@ def test_a_saved_library_is_read_back(shipped, tmp_path):
     continua.save_library(tmp_path / "mine.npz", shipped)
     again = quasars.read_library(str(tmp_path / "mine.npz"))
     np.testing.assert_array_equal(again.vectors, shipped.vectors)
+    assert again.z.size == 0
     with pytest.raises(UserError, match="no file"):
         quasars.read_library(str(tmp_path / "other.npz"))
 
