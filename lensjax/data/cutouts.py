@@ -15,7 +15,10 @@ SEEING = ("psfsize", "psfdepth")  # FWHM in arcsec, 1 / nanomaggies^2
 
 
 class Images:
-    """The images of some `rows` of a source as if they were an array: images[i] reads; pixels not finite count as 0."""
+    """The images of some `rows` of a source as if they were an array: images[i] reads; pixels not finite count as 0.
+
+    Of a source that reads images with such pixels as NaN throughout, the whole image does.
+    """
 
     def __init__(self, source: Any, rows: np.ndarray):
         self._source, self._rows = source, rows
@@ -33,12 +36,14 @@ def load_cutouts(config: Any, source: Any = None) -> tuple[dict[str, Any], dict[
 
     Those of systems in SUPERVISED also have label (n,), and objects without one, 1 or 0, are left out.
     A random config.data.num_test of them, a tenth at most, are the test split. source: stands in for the files; len(),
-    table() -> dict of columns, read(rows) -> images (n, H, H, B). Raises UserError where too few are left for a batch.
+    table() -> dict of columns, read(rows) -> images (n, H, H, B), and perhaps bands, a letter each. Raises UserError
+    where too few are left for a batch, and for other bands than the network takes.
     """
     if source is None:
         from lensjax.surveys.cutouts import open_cutouts
 
-        source = open_cutouts(config.data.input, config.data.size)
+        source = open_cutouts(config.data.input, config.data.size, holes=True)
+    check_bands(source, config)
     table = source.table()
     rows = np.random.default_rng(config.seed).permutation(chosen(table, len(source), config.data))
     labelled = config.system in SUPERVISED
@@ -57,6 +62,18 @@ def load_cutouts(config: Any, source: Any = None) -> tuple[dict[str, Any], dict[
         label = {"label": np.asarray(table["label"], np.float32)[part]} if labelled else {}
         arrays.append({**observe(source, table, part), **label})
     return arrays[0], arrays[1]
+
+
+def check_bands(source: Any, config: Any) -> None:
+    """UserError where a source that names its bands has others than the network of this config takes."""
+    found, number = getattr(source, "bands", None), len(config.augment.noise)
+    wanted = "".join(bands.BANDS) if number == len(bands.BANDS) else ""
+    if found is not None and (len(found) != number or (wanted and found != wanted)):
+        count = f"{len(found)} band{'s' * (len(found) != 1)}"
+        raise UserError(
+            f"the images have {count} ({found}): expected {number} {f'({wanted}) ' if wanted else ''}as the network "
+            "takes; give images in these bands, or train a network for others."
+        )
 
 
 def observe(source: Any, table: Table, rows: np.ndarray) -> dict[str, Any]:

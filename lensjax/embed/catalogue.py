@@ -8,7 +8,7 @@ import numpy as np
 
 from lensjax.core.errors import UserError
 from lensjax.embed.neighbours import normalise
-from lensjax.embed.probe import FOLDER
+from lensjax.embed.probe import FOLDER, is_current
 from lensjax.embed.store import Embeddings
 from lensjax.surveys import known
 from lensjax.surveys.catalogues import make_table, write_table
@@ -34,7 +34,7 @@ COLUMNS = {
     "mag_r": ("mag", "phot.mag;em.opt.R", "AB magnitude in r"),
     "mag_z": ("mag", "phot.mag;em.opt.I", "AB magnitude in z"),
     "z_phot": ("", "src.redshift.phot", "photometric redshift of the survey"),
-    "z_spec": ("", "src.redshift", "spectroscopic redshift of the survey; -99 if none"),
+    "z_spec": ("", "src.redshift", "spectroscopic redshift of the survey; NaN if none"),
     "viewer": ("", "meta.ref.url", "the place in the Legacy Surveys' viewer; empty without coordinates"),
     "object": ("", "meta.record", "row of embeddings/objects.parquet"),
     "file": ("", "meta.id;meta.file", "file of the cutout"),
@@ -101,8 +101,7 @@ def read_scores(folder: pathlib.Path, embeddings: Embeddings, objects: Columns) 
 
     score = np.array(objects.get("score", np.full(embeddings.rows, np.nan)), np.float32)
     label = np.asarray(objects.get("label", np.full(embeddings.rows, -1)))
-    about = folder / "probe.json"
-    if about.is_file() and json.loads(about.read_text())["fingerprint"] == embeddings.about["fingerprint"]:
+    if is_current(folder, embeddings):
         ranked = pq.read_table(folder / "ranked.parquet", columns=["object", "score", "label"])
         rows, values, known = (ranked.column(name).to_numpy() for name in ("object", "score", "label"))
         score[rows] = values

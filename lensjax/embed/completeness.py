@@ -18,7 +18,7 @@ from lensjax.core.files import replacing
 from lensjax.data.inject_arcs import observing
 from lensjax.embed import linear
 from lensjax.embed.encoder import RELEASED, make_encoder
-from lensjax.embed.probe import FOLDER
+from lensjax.embed.probe import FOLDER, is_current
 from lensjax.embed.store import Embeddings
 from lensjax.sims.arcs import make_arcs
 from lensjax.surveys.cutouts import Cutouts, open_cutouts
@@ -67,12 +67,18 @@ def has_finder(config: Any, workdir: pathlib.Path) -> bool:
 
 
 def make_scorer(config: Any, workdir: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
-    """score(image (n, H, H, B) nanomaggies) -> (n,), higher is more lens-like. UserError without a finder."""
+    """score(image (n, H, H, B) nanomaggies) -> (n,), higher is more lens-like.
+
+    UserError without a finder, or with a probe of other embeddings than those of workdir.
+    """
     if config.system == "lens":
         return make_encoder(config, workdir, output="logit").embed  # pyright: ignore[reportReturnType]: as numpy's
     if not has_finder(config, workdir):
         raise UserError(f"no classifier in {workdir / FOLDER}: run --mode=probe with the same --workdir first.")
-    encoder, embeddings = make_encoder(config, workdir), Embeddings(workdir)
+    embeddings = Embeddings(workdir)
+    if not is_current(workdir / FOLDER, embeddings):
+        raise UserError(f"the probe of {workdir} is of other embeddings: run --mode=embed and --mode=probe again.")
+    encoder = make_encoder(config, workdir)
     if embeddings.about["weights"] != encoder.identity:
         raise UserError(f"the probe of {workdir} is of other weights: run --mode=embed and --mode=probe again.")
     with np.load(workdir / FOLDER / "classifiers.npz") as stored:

@@ -1,7 +1,7 @@
 """A survey's cutouts in, workdir/embeddings out: streamed, a chunk at a time, from where a killed run stopped.
 
-In memory at any time: the chunk that is being written, and AHEAD batches of cutouts. Of several processes each embeds
-the chunks whose number it is responsible for, and the last one there joins them.
+In memory: the chunk that is being written, and AHEAD batches of cutouts; at the end the objects' table. Of several
+processes each embeds the chunks whose number it is responsible for, and the last one there joins them.
 """
 
 import collections
@@ -19,6 +19,7 @@ import lensjax
 from lensjax.core.errors import UserError
 from lensjax.core.files import stamp
 from lensjax.core.journal import Progress
+from lensjax.data.cutouts import check_bands
 from lensjax.embed import linear
 from lensjax.embed.encoder import Encoder, make_encoder
 from lensjax.embed.mocks import MockSource
@@ -37,11 +38,13 @@ def embed(
     behind its last whole chunk. Objects without a finite image get NaN and a status that says so. An encoder with a
     last layer that tells lenses also gives every object a score, 0 to 1.
     encoder, source: stand in for the config's; a source has len(), table() -> dict of columns (with file), read(rows)
-    -> images (n, H, H, B) and perhaps stamp, a text that changes with the data. Returns counts: rows, embedded.
+    -> images (n, H, H, B) and perhaps stamp, a text that changes with the data, and bands, a letter each. Returns
+    counts: rows, embedded. UserError for images in other bands than the encoder's.
     """
     dtype = _dtype(config.embed.dtype)
     encoder = encoder or make_encoder(config, workdir)
     source = open_source(encoder.config) if source is None else source
+    check_bands(source, encoder.config)
     size = -(-config.embed.chunk_rows // config.embed.batch_size) * config.embed.batch_size
     fingerprint = _fingerprint(config, encoder, source, size)
     chunks = Chunks(pathlib.Path(workdir) / FOLDER, len(source), size, fingerprint)

@@ -6,6 +6,7 @@ classifiers then rank all objects together.
 
 import json
 import pathlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from lensjax.surveys.labels import match_lenses
 from lensjax.tasks.metrics import average_precision, roc_auc
 
 FOLDER = "probe"
+MEANING = {"row": "whole numbers from 0", "label": "1 for a lens, 0 for none", "ra": "degrees", "dec": "degrees"}
 
 
 def probe(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -110,30 +112,57 @@ def _labels(settings: Any, embeddings: Embeddings) -> np.ndarray:
 def _read_labels(path: str, embeddings: Embeddings) -> np.ndarray:
     """(N,) of a table in any format that astropy reads: with columns row and label, or a list of lenses, ra and dec.
 
-    Rows that the table does not have are -1. Of a list, the nearest object to each lens is 1, others within a cutout of
-    it -1, the rest 0 (surveys/labels.py).
+    Rows that the table does not have, or without a label, are -1. Of a list, the nearest object to each lens is 1,
+    others within a cutout of it -1, the rest 0 (surveys/labels.py); lenses without a place are left out, and counted on
+    stderr. UserError for a table that cannot be used.
     """
     from astropy.table import Table
 
     if not pathlib.Path(path).is_file():
         raise UserError(f"no table of labels at {path}: give a file with the columns row and label, or ra and dec.")
-    table: Any = Table.read(path)
-    columns = {name.lower(): np.asarray(table[name]) for name in table.colnames}
-    if {"row", "label"} <= set(columns):
-        return _by_row(path, columns["row"].astype(np.int64), columns["label"].astype(float), embeddings.rows)
-    if not {"ra", "dec"} <= set(columns):
+    try:
+        table: Any = Table.read(path)
+    except Exception as error:  # astropy raises a different kind for every format
+        raise UserError(
+            f"the table of labels {path} cannot be read ({type(error).__name__}): give one that astropy reads."
+        ) from error
+    columns = {name.lower(): table[name] for name in table.colnames}
+    names = next((pair for pair in (("row", "label"), ("ra", "dec")) if set(pair) <= set(columns)), ())
+    if not names:
         raise UserError(f"{path} has the columns {', '.join(columns)}: row and label are needed, or ra and dec.")
+    one, two = (_numbers(path, name, columns[name]) for name in names)
+    if names == ("row", "label"):
+        return _by_row(path, one, two, embeddings.rows)
+    there = np.isfinite(one) & (np.abs(two) <= 90)  # not so of NaN
+    if not there.all():
+        print(f"{path}: {(~there).sum()} lenses without coordinates are left out", file=sys.stderr)
     objects = embeddings.objects(["ra", "dec"])
-    found = match_lenses(objects["ra"], objects["dec"], columns["ra"], columns["dec"])
+    found = match_lenses(objects["ra"], objects["dec"], one[there], two[there])
     return np.where(found.is_lens, 1.0, np.where(found.is_negative, 0.0, -1.0))
 
 
+def _numbers(path: str, name: str, column: Any) -> np.ndarray:
+    """float64 (n,) of a column of numbers, NaN where it is empty; UserError for any other."""
+    values = np.ma.asarray(column)
+    if values.ndim != 1 or values.dtype.kind not in "biuf":
+        shown = repr(values.tolist()[0]) if values.size else "nothing"
+        raise UserError(f"the column {name} of {path} holds {shown}: expected {MEANING[name]}; convert it to numbers.")
+    return np.ma.filled(values.astype(np.float64), np.nan)
+
+
 def _by_row(path: str, row: np.ndarray, values: np.ndarray, rows: int) -> np.ndarray:
-    if len(row) and not (row.min() >= 0 and row.max() < rows):
-        raise UserError(f"{path} has rows {row.min()} to {row.max()}, and the objects 0 to {rows - 1}: mend its rows.")
+    bad = ~((row >= 0) & (row < rows) & (row == np.round(row)))
+    if bad.any():
+        raise UserError(f"{path} has the row {row[bad][0]:g}, and the objects 0 to {rows - 1}: mend its rows.")
     label = np.full(rows, -1.0)
-    label[row] = values
+    label[row.astype(np.int64)] = values
     return label
+
+
+def is_current(folder: pathlib.Path, embeddings: Embeddings) -> bool:
+    """Whether the probe in `folder` is there, and of these embeddings."""
+    about = folder / "probe.json"
+    return about.is_file() and json.loads(about.read_text())["fingerprint"] == embeddings.about["fingerprint"]
 
 
 def _rank(path: pathlib.Path, embeddings: Embeddings, probes: list[linear.Probe], label: np.ndarray) -> int:

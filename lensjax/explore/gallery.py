@@ -1,6 +1,8 @@
 """What the app shows: objects of a workdir in an order that was asked for, their pictures, and what grades teach."""
 
 import collections
+import contextlib
+import functools
 import math
 import pathlib
 import threading
@@ -9,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lensjax.core.errors import UserError
+from lensjax.data.cutouts import check_bands
 from lensjax.embed import catalogue, linear
 from lensjax.embed.embed import open_source
 from lensjax.embed.encoder import make_encoder
@@ -16,8 +19,10 @@ from lensjax.embed.probe import FOLDER
 from lensjax.embed.store import OK, Embeddings
 from lensjax.explore.grades import LENSES, NAME, OTHERS, Grades
 from lensjax.surveys import viewer
+from lensjax.surveys.block import BadFile
 from lensjax.surveys.catalogues import make_table, write_table
-from lensjax.surveys.cutouts import open_cutouts
+from lensjax.surveys.cutouts import Cutouts, open_cutouts
+from lensjax.surveys.image_files import open_images
 
 SORTS = ("score", "magnitude", "object", "similarity", "taught")  # the first that there is comes up first
 STEM = "graded"
@@ -25,6 +30,8 @@ GRADE = {"grade": ("", "meta.code.qual", "given by eye: A a lens, B probably, C 
 SHOWN = ("name", "ra", "dec", "known", "viewer", "score", "similarity", "mag_g", "mag_r", "mag_z", "label", "status")
 SAMPLE = 1_024  # objects, graded and drawn, that are learned from: of one size, so that one program serves them all
 PICTURES = 4_096  # that are kept
+OPEN = 16  # files of images of which what they hold is kept
+BLANK = np.zeros((32, 32, 3), np.float32)  # in place of an image that is not there
 
 
 class Request(NamedTuple):
@@ -48,15 +55,10 @@ class Gallery:
         self.columns |= catalogue.read_scores(self.workdir / FOLDER, self.embeddings, objects)
         self.grades = Grades(self.workdir / NAME, objects["file"], objects["row"])
         self.taught = np.full(self.embeddings.rows, np.nan, np.float32)
-        self._source, self._encoder, self._lock = _open(config, objects["file"]), None, threading.RLock()
+        self._source, self._encoder, self._lock = _open(config, objects), None, threading.RLock()
         self._pictures: collections.OrderedDict[int, bytes] = collections.OrderedDict()
         self._uploads: dict[str, np.ndarray] = {}
         self._compared: tuple[tuple[str, ...], np.ndarray] = (), np.empty(0)
-        if len(self._source) != self.embeddings.rows:
-            raise UserError(
-                f"{self.embeddings.folder} is of {self.embeddings.rows} objects, and their files hold "
-                f"{len(self._source)}: run --mode=embed again."
-            )
 
     def page(self, asked: Request, start: int, count: int) -> dict[str, Any]:
         """{"total", "objects"}: those from place `start` of the order on, at most `count`, as plain values."""
@@ -120,11 +122,10 @@ class Gallery:
             if encoder.identity != self.embeddings.about["weights"]:
                 raise UserError("the weights changed since the objects were embedded: run --mode=embed again.")
             source = open_cutouts(str(path), encoder.config.augment.size)
-            image, bands = source.read(np.array([0])), len(encoder.config.augment.noise)
+            image = source.read(np.array([0]))
             if not np.isfinite(image).all():
                 raise UserError(f"the image cannot be used: {source.table()['status'][0]}.")
-            if image.shape[-1] != bands:
-                raise UserError(f"the image has {image.shape[-1]} bands: give one with the encoder's {bands}.")
+            check_bands(source, encoder.config)
             batch = np.repeat(image, self.config.embed.batch_size, 0)
             name = f"upload-{len(self._uploads) + 1}"
             self._uploads[name] = np.asarray(encoder.embed(batch))[0]
@@ -146,8 +147,10 @@ class Gallery:
         label = np.arange(len(rows)) < len(lens)
         settings = self.config.explore
         probes = linear.fit(self.embeddings.take(rows), label, settings.iterations, settings.l2)[-1:]
+        taught = np.empty(self.embeddings.rows, np.float32)
         for piece, vectors in self.embeddings.pieces():
-            self.taught[piece] = linear.probability(probes, vectors)
+            taught[piece] = linear.probability(probes, vectors)
+        self.taught = taught  # whole, since other threads order by it
         return {"lenses": len(lens), "others": len(other), "drawn": len(drawn)}
 
     def pictures(self, numbers: np.ndarray) -> None:
@@ -186,10 +189,49 @@ class Gallery:
         return write_table(self.workdir, STEM, make_table(columns, meta, GRADE | catalogue.COLUMNS))
 
 
-def _open(config: Any, file: np.ndarray) -> Any:
-    """The images of the objects: mocks, or the files that they came from, at the size that most of these have."""
-    files = list(dict.fromkeys(map(str, file)))
-    return open_source(config) if files == ["mock"] else open_cutouts(files)
+class _Files:
+    """Images of objects (N,), by the file and row that they came from; a file is opened when it is needed."""
+
+    def __init__(self, objects: dict[str, np.ndarray]):
+        self._file, self._row, self._status = (objects[name] for name in ("file", "row", "status"))
+        self._last = dict(zip(self._file, self._row, strict=True))  # rows of a file ascend
+        self._open = functools.lru_cache(OPEN)(_open_file)
+
+    def read(self, numbers: np.ndarray) -> list[np.ndarray]:
+        """Images (H, W, B), each at the size of its file; BLANK without an image, or where the file is gone.
+
+        UserError for a file that does not hold as many images as it did.
+        """
+        images = [BLANK] * len(numbers)
+        usable = np.flatnonzero(self._status[numbers] == OK)
+        for path in np.unique(self._file[numbers[usable]].astype(str)):
+            source = self._open(path)
+            if source is None:
+                continue
+            if len(source) != self._last[path] + 1:
+                raise UserError(f"{path} holds {len(source)} images and held others: run --mode=embed again.")
+            mine = usable[self._file[numbers[usable]] == path]
+            for i, image in zip(mine, source.read(self._row[numbers[mine]]), strict=True):
+                images[i] = image
+        return images
+
+
+def _open_file(path: str) -> Cutouts | None:
+    """The images of a file; None where there are none."""
+    with contextlib.suppress(BadFile, UserError):
+        return Cutouts([(path, open_images(pathlib.Path(path)))])
+
+
+def _open(config: Any, objects: dict[str, np.ndarray]) -> Any:
+    """The images of the objects: mocks, or those of the files that they came from; UserError for other mocks."""
+    if set(objects["file"]) != {"mock"}:
+        return _Files(objects)
+    source = open_source(config)
+    if len(source) != len(objects["file"]):
+        raise UserError(
+            f"the embeddings are of {len(objects['file'])} mocks, and config.embed.num is {len(source)}: give the same."
+        )
+    return source
 
 
 def _plain(value: Any) -> Any:

@@ -43,11 +43,19 @@ def build_continua(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
     with replacing(folder / FIGURE_NAME) as temporary:
         draw(objects, loglam, library).savefig(temporary, dpi=150)
     wave = grid.wave(library.loglam0 + grid.STEP * np.array([0, library.vectors.shape[1]]))
+    low, high = redshifts(library, grid.window(*config.data.window))
     print(
         f"{folder / NAME}: {len(objects.z)} objects at z {library.z[0]:.2f}-{library.z[-1]:.2f}, {settings.vectors} "
-        f"vectors, {wave[0]:.0f}-{wave[1]:.0f} A at rest. Use it with --config.sim.continuum={folder / NAME}"
+        f"vectors, {wave[0]:.0f}-{wave[1]:.0f} A at rest. Use it with --config.sim.continuum={folder / NAME} "
+        f'--config.sim.redshift="({low:.2f}, {high:.2f})"'
     )
     return folder / NAME
+
+
+def redshifts(library: continua.Library, loglam: np.ndarray) -> tuple[float, float]:
+    """Least and largest redshift, to 0.01, of mocks on the window `loglam` (P,): with members there, all of it seen."""
+    reach = continua.reach(library, loglam)
+    return np.ceil(100 * max(library.z[0], reach[0])) / 100, np.floor(100 * min(library.z[-1], reach[1])) / 100
 
 
 def read_objects(config: Any, loglam: np.ndarray) -> Block:
@@ -67,7 +75,8 @@ def read_objects(config: Any, loglam: np.ndarray) -> Block:
         rows = np.flatnonzero(selected)
         bright = median_snr(block.flux[rows], block.ivar[rows]) >= settings.least_snr
         chosen = random.permutation(rows[bright])[: min(room, most)]
-        parts.append(block.take(np.sort(chosen)))
+        if len(chosen) or not parts:
+            parts.append(block.take(np.sort(chosen)))
         room -= len(chosen)
         progress.advance()
         if room == 0:

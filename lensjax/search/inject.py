@@ -93,7 +93,8 @@ def read_hosts(config: Any, paths: list[str]) -> tuple[Block, Block]:
         for name, rows in (("hosts", selected), ("sky", block.table["sky"] & block.has_data & ~selected)):
             room = config.inject.hosts - sum(len(part.z) for part in parts[name])
             chosen = order.permutation(np.flatnonzero(rows))[: min(room, most)]
-            parts[name].append(block.take(np.sort(chosen)))
+            if len(chosen) or not parts[name]:
+                parts[name].append(block.take(np.sort(chosen)))
         if sum(len(part.z) for part in parts["hosts"]) >= config.inject.hosts:
             break
     hosts, sky = (concatenate(parts[name]) for name in ("hosts", "sky"))
@@ -194,7 +195,7 @@ def make_vetting(config: Any, folder: pathlib.Path, loglam: np.ndarray) -> Calla
             chunk = Chunk(np.arange(num), part.flux, part.ivar, part.wdisp, np.ones(num, bool), beside, beside)
             hits = {"wave": wave[rows].astype(np.float64), "z": part.z.astype(np.float64)}
             columns = {**measure(chunk, hits), "z": hits["z"], "sky": np.ones(num, bool)}
-            columns |= {name: part.table[name] for name in ("ra", "dec")}
+            columns |= {name: part.table[name] for name in ("file", "row", "ra", "dec")}
             columns["posterior"] = calibration.posterior(scores[rows], config)
             if crowd is not None:
                 columns = {

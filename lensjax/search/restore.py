@@ -15,6 +15,7 @@ from lensjax.core.errors import UserError
 from lensjax.core.task import Task
 from lensjax.physics import grid
 from lensjax.search import systems
+from lensjax.sims.continua import SHIPPED
 from lensjax.tasks.classify import OBSERVED
 
 RELEASED = pathlib.Path(__file__).parents[2] / "weights"
@@ -82,7 +83,20 @@ def restore(config: Any, workdir: str | pathlib.Path) -> tuple[config_dict.Confi
         for name in OF_THE_WEIGHTS:
             merged[name] = stored[name]
         merged.model = settings.of_the_machine(stored.model, config.model)
+        merged.sim.continuum = find_continua(stored.sim.continuum, config.sim.continuum, path)
     return merged.lock(), params, model_state
+
+
+def find_continua(trained: str, asked: str, weights: pathlib.Path) -> str:
+    """The continua that weights were trained with, or, where their file is no more at its place, those asked for."""
+    if trained in SHIPPED or pathlib.Path(trained).is_file():
+        return trained
+    if asked in SHIPPED:
+        raise UserError(
+            f"{weights} was trained with the continua {trained!r}, and there is no such file: give its place as "
+            "--config.sim.continuum=FILE."
+        )
+    return asked
 
 
 class Member(NamedTuple):

@@ -22,11 +22,15 @@ from lensjax.physics import grid
 BIN = 0.0025  # redshift, Li et al. 2018
 NEAR = 0.1  # redshift: a mock is made of members of the library no farther from it than half of that, ...
 LEAST = 30  # ... or of the nearest, so many
+SHIPPED = ("passive", "shipped")  # names of the library that is shipped
 PASSIVE = pathlib.Path(__file__).parent / "passive.npz"
 NORM = (4800.0, 5000.0)  # A observed, where mock continua are scaled to their mean flux
 # Of a library that is built: error of a spectrum beside its noise, in units of its flux; standard deviations at which a
-# pixel is left out, and the share of spectra that may lose one pixel; rounds of that; spectra of the first guess.
+# pixel is left out, and the share of spectra that may lose one pixel; rounds of that; spectra of the first guess;
+# rounds in which the levels of the spectra are found; rounds for the coefficients' prior, while the vectors change and
+# at the end, and the scatter that it begins with.
 FLOOR, OUTLIER, MOST_WILD, ROUNDS, START = 0.02, 5.0, 0.3, 3, 500
+SCALINGS, FEW_ROUNDS, MANY_ROUNDS, SCATTER = 30, 5, 30, 0.3
 
 
 class Library(NamedTuple):
@@ -55,7 +59,7 @@ def read_library(source: str, shipped: pathlib.Path = PASSIVE) -> Library:
 
     shipped: what those two names stand for, and what eigenspectra without coefficients get theirs from.
     """
-    path = shipped if source in ("passive", "shipped") else pathlib.Path(source)
+    path = shipped if source in SHIPPED else pathlib.Path(source)
     if not path.is_file():
         raise UserError(
             f"config.sim.continuum is {source!r}, which is no file: give 'shipped', a continua.npz or spEigen*.fits"
@@ -112,7 +116,9 @@ def principal(library: Library, num: int, rest: tuple[float, float] = (2000.0, 3
         raise UserError(f"the continuum library has {len(library.vectors)} vectors: expected {num} or more.")
     wave = grid.wave(library.loglam0 + grid.STEP * np.arange(library.vectors.shape[1]))
     window = library.vectors[:, (wave >= rest[0]) & (wave <= rest[1])].astype(np.float64)
-    members = library.coefficients / (library.coefficients @ window.mean(1))[:, None]
+    level = library.coefficients @ window.mean(1)
+    usual = (level > np.median(level) / 3) & (level < np.median(level) * 3)  # not what is known of a small part alone
+    members = library.coefficients[usual] / level[usual, None]
     mean, (_, values, axes) = members.mean(0), np.linalg.svd((members - members.mean(0)) @ window, full_matrices=False)
     coefficients = np.linalg.lstsq(window.T, axes[: num - 1].T, rcond=None)[0].T
     length = values[: num - 1, None] / np.sqrt(len(members))
@@ -145,19 +151,41 @@ def build_library(
     reached = np.flatnonzero((weight > 0).sum(0) >= 2 * num_vectors)
     kept = slice(reached[0], reached[-1] + 1)
     rest, weight = rest[:, kept], weight[:, kept]
+    mean, scale = composite(rest, weight)
+    rest, weight = rest / scale[:, None], weight * scale[:, None] ** 2
     wild = np.zeros(rest.shape, bool)
     for _ in range(ROUNDS):
         trusted = np.where(wild, 0.0, weight)
-        vectors = decompose(rest, trusted, num_vectors, smooth=smooth)
-        coefficients = weighted_solve(vectors, rest, trusted)
+        vectors = decompose(rest, trusted, num_vectors, smooth=smooth, mean=mean)
+        coefficients = shrunk_solve(vectors, rest, trusted, vectors @ mean, MANY_ROUNDS)
         wild = np.abs(rest - coefficients @ vectors) * np.sqrt(weight) > OUTLIER
         wild &= wild.sum(0) < MOST_WILD * (weight > 0).sum(0)
     loglam0 = (grid.index0(loglam) - shift.max() + kept.start) * grid.STEP
     return Library(loglam0, *(np.asarray(x, np.float32) for x in (vectors, coefficients, z[order])))
 
 
+def composite(flux: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean spectrum (M,) of spectra with gaps, and the factor (N,) of each that brings the mean to its level.
+
+    Spectra that have no pixel in common are set beside each other through those between. flux, weight: (N, M).
+    """
+    scale = np.ones(len(flux))
+    for _ in range(SCALINGS):
+        total = scale**2 @ weight
+        mean = np.where(total > 0, scale @ (weight * flux), 0.0) / np.where(total > 0, total, 1.0)
+        mean /= np.abs(mean).mean()
+        power = weight @ mean**2
+        scale = np.maximum((weight * flux) @ mean, 0.0) / np.where(power > 0, power, 1.0) + 1e-30
+    return mean, scale
+
+
 def decompose(
-    flux: np.ndarray, ivar: np.ndarray, num_vectors: int = 10, iterations: int = 20, smooth: float = 0.0
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    num_vectors: int = 10,
+    iterations: int = 20,
+    smooth: float = 0.0,
+    mean: np.ndarray | None = None,
 ) -> np.ndarray:
     """Eigenvectors (K, M) of rest-frame spectra with gaps, by weighted alternating least squares.
 
@@ -167,12 +195,16 @@ def decompose(
         flux: rest-frame spectra (N, M) on one grid, scaled to like level.
         ivar: inverse variances (N, M), zero where there is no datum.
         smooth: pixels, standard deviation of a Gaussian: a pixel of the vectors is fitted to those around it.
+        mean: (M,) mean spectrum, about which spectra that show little of it are held (`shrunk_solve`); None: nowhere.
     """
     weight = np.asarray(ivar, float)
     some = slice(None, None, -(-len(flux) // START))
     vectors = np.linalg.svd(np.where(weight[some] > 0, flux[some], 0.0), full_matrices=False)[2][:num_vectors]
     for _ in range(iterations):
-        coefficients = weighted_solve(vectors, flux, weight)
+        if mean is None:
+            coefficients = weighted_solve(vectors, flux, weight)
+        else:
+            coefficients = shrunk_solve(vectors, flux, weight, vectors @ mean, FEW_ROUNDS)
         vectors = weighted_solve(coefficients.T, np.asarray(flux).T, weight.T, smooth).T
         vectors = np.linalg.qr(vectors.T)[0].T
     return vectors
@@ -183,16 +215,47 @@ def weighted_solve(design: np.ndarray, data: np.ndarray, weight: np.ndarray, smo
 
     smooth: rows, standard deviation of a Gaussian with which the rows around are weighted in; 0: none.
     """
-    normal = np.einsum("km,nm,lm->nkl", design, weight, design, optimize=True)
-    right = np.einsum("km,nm->nk", design, weight * data, optimize=True)
+    equations = normal_equations(design, data, weight)
     if smooth:
-        normal, right = (ndimage.gaussian_filter1d(x, smooth, axis=0, mode="nearest") for x in (normal, right))
+        equations = tuple(ndimage.gaussian_filter1d(x, smooth, axis=0, mode="nearest") for x in equations)
+    return _solve(*equations)
+
+
+def shrunk_solve(
+    design: np.ndarray, data: np.ndarray, weight: np.ndarray, middle: np.ndarray, rounds: int
+) -> np.ndarray:
+    """As `weighted_solve`, under the Gaussian that the coefficients of all rows are drawn from, found by EM.
+
+    A row of `data` that shows a part of the M pixels says little of some of its coefficients: without that prior they
+    could be anything. middle: (K,) first guess of the mean. rounds: of the EM.
+    """
+    normal, right = normal_equations(design, data, weight)
+    coefficients, unit = np.zeros_like(right), np.eye(len(design))
+    cover = SCATTER**2 * np.mean(middle**2) * unit
+    for _ in range(rounds):
+        inverse = np.linalg.inv(cover + 1e-12 * np.trace(cover) * unit)
+        errors = np.linalg.inv(normal + inverse)
+        coefficients = np.einsum("nkl,nl->nk", errors, right + inverse @ middle)
+        middle = coefficients.mean(0)
+        cover = errors.mean(0) + np.cov(coefficients.T, bias=True).reshape(cover.shape)
+    return coefficients
+
+
+def normal_equations(design: np.ndarray, data: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those of `weighted_solve`: (N, K, K) and (N, K)."""
+    normal = np.einsum("km,nm,lm->nkl", design, weight, design, optimize=True)
+    return normal, np.einsum("km,nm->nk", design, weight * data, optimize=True)
+
+
+def _solve(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
     ridge = 1e-9 * np.trace(normal, axis1=1, axis2=2) + 1e-30
-    return np.linalg.solve(normal + ridge[:, None, None] * np.eye(len(design)), right[..., None])[..., 0]
+    return np.linalg.solve(normal + ridge[:, None, None] * np.eye(right.shape[1]), right[..., None])[..., 0]
 
 
 def make_continua(library: Library, loglam: np.ndarray, redshift: tuple[float, float], num_vectors: int) -> Continua:
     """Principal components of the library in every bin of 0.0025 in `redshift`, on the observed window `loglam` (P,).
+
+    UserError where the library does not reach the ends of the window at all of these redshifts.
 
     Members are scaled to a mean flux of 1 over 4800-5000 A observed, so that a draw is one number times a shape. The
     components are kept as projections: y = c L are coordinates in an orthonormal basis (L L^T the Gram matrix of the
@@ -201,6 +264,12 @@ def make_continua(library: Library, loglam: np.ndarray, redshift: tuple[float, f
     count = max(1, round((redshift[1] - redshift[0]) / BIN))
     centres = redshift[0] + BIN * (np.arange(count) + 0.5)
     start = (loglam[0] - np.log10(1 + centres) - library.loglam0) / grid.STEP
+    if start.min() < 0 or start.max() + len(loglam) > library.vectors.shape[1]:
+        low, high = reach(library, loglam)
+        raise UserError(
+            f"the continua reach from {10 ** loglam[0]:.0f} to {10 ** loglam[-1]:.0f} A at redshifts {low:.3f} to "
+            f"{high:.3f}, and mocks of {redshift[0]:g} to {redshift[1]:g} are asked for: narrow config.sim.redshift."
+        )
     wave = 10**loglam
     norm = (wave > NORM[0]) & (wave < NORM[1])
     norm = norm if norm.any() else np.ones_like(norm)
@@ -217,6 +286,12 @@ def make_continua(library: Library, loglam: np.ndarray, redshift: tuple[float, f
     arrays = (start, vectors, library.coefficients, np.stack(scale), np.stack(project))
     members = jnp.asarray(nearby(library, centres, NEAR))
     return Continua(float(redshift[0]), *(jnp.asarray(array, jnp.float32) for array in arrays), members=members)
+
+
+def reach(library: Library, loglam: np.ndarray) -> tuple[float, float]:
+    """Least and largest redshift at which the library covers the whole observed window `loglam` (P,)."""
+    last = library.loglam0 + grid.STEP * (library.vectors.shape[1] - 1)
+    return float(10 ** (loglam[-1] - last)) - 1, float(10 ** (loglam[0] - library.loglam0)) - 1
 
 
 def nearby(library: Library, centres: np.ndarray, width: float) -> np.ndarray:

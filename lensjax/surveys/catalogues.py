@@ -63,9 +63,14 @@ def write_table(folder: pathlib.Path, stem: str, table: Any) -> list[pathlib.Pat
 
 
 def _write_fits(table: Any, path: pathlib.Path) -> None:
-    """With TCOMM and TUCD cards, where TOPCAT looks for description and UCD."""
+    """With TCOMM and TUCD cards, where TOPCAT looks for description and UCD; what FITS cannot spell becomes "?"."""
     from astropy.io import fits
 
+    table = table.copy()
+    table.meta = {key: _ascii(value) if isinstance(value, str) else value for key, value in table.meta.items()}
+    for name in table.colnames:
+        if table[name].dtype.kind == "U":
+            table[name][:] = [_ascii(text) for text in table[name].tolist()]
     table.write(path, format="fits", overwrite=True)
     with fits.open(path, mode="update") as units:
         table_unit: Any = units[1]
@@ -75,6 +80,10 @@ def _write_fits(table: Any, path: pathlib.Path) -> None:
             header[f"TCOMM{number}"] = table[name].description
             if "ucd" in table[name].meta:
                 header[f"TUCD{number}"] = table[name].meta["ucd"]
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()
 
 
 def _write_votable(table: Any, path: pathlib.Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from lensjax.core.errors import UserError
-from lensjax.core.files import replacing
+from lensjax.core.files import replacing, stamp
 from lensjax.surveys.block import BadFile
 from lensjax.surveys.image_files import SUFFIXES, ImageFile, import_h5py, open_images
 from lensjax.surveys.sweep import standardise
@@ -26,11 +26,14 @@ TEXT = 32  # characters of a text column that are written
 class Cutouts:
     """The images of some files, as one sequence.
 
-    size: pixels of an image, along either axis; bands: a letter each.
+    size: pixels of an image, along either axis; bands: a letter each. No file stays open.
     """
 
-    def __init__(self, files: Sequence[tuple[str, ImageFile | str]], size: int | None = None):
-        """files: path, and what is in it or why it cannot be used. size: crop or pad images to it about the centre."""
+    def __init__(self, files: Sequence[tuple[str, ImageFile | str]], size: int | None = None, holes: bool = False):
+        """files: path, and what is in it or why it cannot be used. size: crop or pad images to it about the centre.
+
+        holes: images keep their finite pixels where others are not.
+        """
         good = [file for _, file in files if isinstance(file, ImageFile) and file.num]
         if not good:
             name, reason = files[0]
@@ -39,7 +42,7 @@ class Cutouts:
         shapes = [file.shape[:2] for file in good if file.bands == self.bands]
         self.shape = _most_common(shapes, [file.num for file in good if file.bands == self.bands])
         self.size, self._resized = size or min(self.shape), size is not None
-        self._paths = [path for path, _ in files]
+        self._holes, self._paths = holes, [path for path, _ in files]
         self._files = [self._checked(file) for _, file in files]
         counts = [file.num if isinstance(file, ImageFile) else 1 for _, file in files]
         self._starts = np.concatenate([[0], np.cumsum(counts)])
@@ -58,6 +61,11 @@ class Cutouts:
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    @property
+    def stamp(self) -> str:
+        """Text that changes with the files."""
+        return "".join(stamp(path) for path in sorted(set(self._paths)))
 
     def table(self) -> dict[str, np.ndarray]:
         """One row for each object, damaged ones included: file, row (within it), status ("ok", or why it is unusable).
@@ -78,7 +86,8 @@ class Cutouts:
         return table | {"status": status.astype(np.str_)}
 
     def read(self, rows) -> np.ndarray:
-        """Images (n, size, size, B) float32, nanomaggies a pixel, of rows (n,); NaN throughout where unusable."""
+        """Images (n, size, size, B) float32, nanomaggies a pixel, of rows (n,); NaN throughout where unusable,
+        and where a pixel is NaN or infinite, unless holes are kept."""
         rows = np.asarray(rows, np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
@@ -104,6 +113,8 @@ class Cutouts:
                 return np.concatenate([self._read_file(number, rows[i : i + 1]) for i in range(len(rows))])
             self._found[int(rows[0])] = str(error)
             return nothing
+        if self._holes:
+            return images
         lost = np.logical_not(np.isfinite(images).all(axis=-1))
         for i in np.flatnonzero(lost.any(axis=(1, 2))):
             share = f"{lost[i].sum()} of {lost[i].size} pixels are NaN or infinite"
@@ -133,13 +144,14 @@ def fit(images: np.ndarray, size: int) -> np.ndarray:
     return images
 
 
-def open_cutouts(source, size: int | None = None) -> Cutouts:
+def open_cutouts(source, size: int | None = None, holes: bool = False) -> Cutouts:
     """The cutouts that `source` names, ready to be read by row.
 
     Args:
         source: HDF5 (Stein et al. 2022: images (N, B, H, W) nanomaggies, and columns), .npy, .npz, FITS cutouts, viewer
             pictures; one file, a folder (to any depth), a glob, a text file with one of these a line, or a list.
         size: pixels to crop, or pad with zeros, every image to; None keeps the size that most images have.
+        holes: images keep their finite pixels where others are not; else they are NaN throughout, and not "ok".
 
     Raises UserError where there is no file, or none that can be used. A file that cannot be used is one row of the
     table, whose status says why.
@@ -150,7 +162,7 @@ def open_cutouts(source, size: int | None = None) -> Cutouts:
             opened.append((str(path), open_images(path)))
         except BadFile as error:
             opened.append((str(path), str(error)))
-    return Cutouts(opened, size)
+    return Cutouts(opened, size, holes)
 
 
 def find_images(source) -> list[pathlib.Path]:

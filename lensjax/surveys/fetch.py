@@ -14,6 +14,8 @@ from lensjax.surveys.tables import FIRST_BOSS_PLATE
 BOSS_RUNS = ("eboss/spectro/redux/v5_13_2",)
 SDSS_RUNS = ("sdss/spectro/redux/26", "sdss/spectro/redux/103", "sdss/spectro/redux/104")
 COLUMNS = ("file", "plate", "mjd", "fiberid", "status")
+# plate, MJD (from 1998 on) and fiber as whole numbers, whatever is between and before them.
+OBSERVATION = re.compile(r"(?<![\d.])(\d{1,5})[^\d.]+(5[1-9]\d{3}|6\d{4})[^\d.]+(\d{1,4})(?!\d|\.\d)")
 RELEASES = ("SDSS-", "BOSS-", "EBOSS-")  # of SPARCL, whose specid is a specObjID
 
 
@@ -71,7 +73,7 @@ def read_targets(path: str) -> list[Target]:
     targets = []
     for number, line in enumerate(lines, 1):
         text = line.split("#")[0].strip()
-        found = re.search(r"(\d+)\D+(\d{5})\D+(\d+)", text)
+        found = OBSERVATION.search(text)
         if found:
             targets.append(Target(*map(int, found.groups())))
         elif text and number > 1:  # the first line may name the columns

@@ -3,6 +3,7 @@
 The service: https://www.legacysurvey.org/viewer, fits-cutout. FITS cubes (bands, size, size) in nanomaggies a pixel.
 """
 
+import json
 import pathlib
 import re
 import urllib.parse
@@ -11,12 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from lensjax.core.errors import UserError
+from lensjax.core.files import write_text
 from lensjax.surveys.block import BadFile
-from lensjax.surveys.download import Missing, Pace, download, fetch_all, is_complete
+from lensjax.surveys.download import Missing, Pace, download, fetch_all, is_complete, writing
 from lensjax.surveys.fits import image, open_fits
 from lensjax.surveys.sweep import read_sweep
 
 COLUMNS = ("file", "ra", "dec", "status")
+REQUEST = "request.json"  # beside the cutouts
+RECORDED = ("layer", "bands", "pixel")
 LARGEST = 3000  # pixels a side that the service gives
 
 
@@ -36,13 +40,16 @@ def fetch_cutouts(config, workdir) -> pathlib.Path:
     """Download the cutouts that config.fetch_cutouts names into workdir/cutouts; returns the table workdir/cutouts.csv.
 
     Files that are there and whole are not fetched again, so the same command resumes; the folder is what `open_cutouts`
-    reads. UserError where the list cannot be read, or larger images are asked for than the service gives.
+    reads. UserError where the list cannot be read, larger images are asked for than the service gives, or the folder is
+    of another layer, other bands or another pixel scale.
     """
     settings = config.fetch_cutouts
     if not 1 <= settings.size <= LARGEST:
         raise UserError(f"config.fetch_cutouts.size is {settings.size}: the service gives 1 to {LARGEST} pixels")
     folder, pace = pathlib.Path(workdir) / "cutouts", Pace(settings.pause)
     files = {folder / position.filename: position for position in read_positions(settings.list)}
+
+    _record(folder, {name: settings[name] for name in RECORDED})
 
     def check(path: pathlib.Path) -> None:
         check_cutout(path, len(settings.bands), settings.size)
@@ -57,6 +64,18 @@ def fetch_cutouts(config, workdir) -> pathlib.Path:
         return "" if has_light(path) else "every pixel is zero: outside the survey, leave the position out"
 
     return fetch_all(files, fetch_file, settings.workers, COLUMNS, pathlib.Path(workdir) / "cutouts.csv")
+
+
+def _record(folder: pathlib.Path, asked: dict) -> None:
+    """Keep in the folder what its cutouts are of; UserError where they are of something else."""
+    path, text = folder / REQUEST, json.dumps(asked)
+    if path.is_file() and path.read_text() != text:
+        raise UserError(
+            f"{folder} has cutouts of {path.read_text()}, and {text} is asked for: give another --workdir, or remove "
+            "the folder"
+        )
+    with writing(folder):
+        write_text(path, text)
 
 
 def cutout_url(position: Position, settings) -> str:
@@ -98,14 +117,16 @@ def read_positions(path: str) -> list[Position]:
 
 
 def _read_text(path: pathlib.Path) -> list[tuple[float, float]]:
-    """ra and dec of each line; commas, semicolons, bars or blanks between."""
+    """ra and dec of each line; commas, semicolons, bars or tabs between, else blanks."""
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the list {path} cannot be read: {error}; expected a text file, ra and dec a line") from None
     place, found = (0, 1), []
     for number, line in enumerate(lines, 1):
-        cells = re.split(r"\s*[,;|\t]\s*|\s+", line.split("#")[0].strip())
+        text = line.split("#")[0].rstrip()
+        parts = re.split(r"[,;|\t]", text)
+        cells = [part.strip() for part in parts] if len(parts) > 1 else text.split()
         names = [cell.strip('" ').lower() for cell in cells]
         if {"ra", "dec"} <= set(names):
             place = (names.index("ra"), names.index("dec"))

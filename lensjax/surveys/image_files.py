@@ -3,8 +3,11 @@
 Every opener returns an ImageFile or raises BadFile with the sentence that becomes the status of the file's one row.
 """
 
+import contextlib
 import functools
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,8 +27,9 @@ SCALE_TOLERANCE = 0.05  # of a FITS file's pixels about 0.262 arcsec
 class ImageFile(NamedTuple):
     """An open file of `num` images of shape (H, W, B).
 
-    bands: a letter each. columns(): the file's columns (num, ...) under its own names. read(rows): images
-    (n, H, W, B) of ascending, different rows; rows of an image along y, north up; BadFile where they are damaged.
+    bands: a letter each. columns(): the file's columns (num, ...) under its own names, those that can be read.
+    read(rows): images (n, H, W, B) of ascending, different rows; rows of an image along y, north up; BadFile where they
+    are damaged. No file stays open between the calls.
     """
 
     num: int
@@ -42,17 +46,18 @@ def open_images(path: pathlib.Path) -> ImageFile:
         if name.endswith(suffixes):
             if not path.is_file():
                 raise BadFile("no such file: check the path")
-            return _guarded(functools.partial(opener, path))
+            file = _guarded(functools.partial(opener, path))
+            return file._replace(read=functools.partial(_guarded, file.read))
     raise BadFile(f"no images in a {path.suffix or 'nameless'} file: give {', '.join(SUFFIXES)}")
 
 
-def _guarded(action: Callable[[], Any]) -> Any:
+def _guarded(action: Callable[..., Any], *arguments: Any) -> Any:
     """The action's result; BadFile where a damaged file breaks an assumption of a reader."""
     try:
-        return action()
-    except BadFile:
+        return action(*arguments)
+    except (BadFile, UserError):
         raise
-    except (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
+    except Exception as error:  # every reader has its own: zipfile.BadZipFile, zlib.error, h5py's RuntimeError, ...
         raise BadFile(f"damaged file ({type(error).__name__}: {error}): copy or download it again") from None
 
 
@@ -60,30 +65,62 @@ def open_hdf5(path: pathlib.Path) -> ImageFile:
     """Stein's layout: images (N, B, H, W) and columns of N rows beside them. Rows are read by slices of the file."""
     h5py = import_h5py()
     try:
-        file: Any = h5py.File(path, "r")
-        arrays = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        with h5py.File(path, "r") as file:
+            found = {name: _item(file, name) for name in file}
+            arrays = {name: item for name, item in found.items() if isinstance(item, h5py.Dataset)}
+            key = _images(arrays, path)
+            shape, others = arrays[key].shape, _of_rows(arrays, key)
     except (OSError, RuntimeError, KeyError) as error:
         raise BadFile(f"damaged or truncated HDF5 file ({error}): copy or download it again") from None
-    images = _images(arrays, path)
+
+    def column(name: str) -> np.ndarray:
+        with h5py.File(path, "r") as file:
+            return file[name][:]
 
     def read(rows: np.ndarray) -> np.ndarray:
-        try:
-            return np.concatenate([images[run[0] : run[-1] + 1] for run in runs(rows)])
-        except (OSError, RuntimeError) as error:
-            raise BadFile(f"damaged images ({error}): copy or download the file again") from None
+        with h5py.File(path, "r") as file:
+            return np.concatenate([file[key][run[0] : run[-1] + 1] for run in runs(rows)])
 
-    return _stacked(images, {name: item for name, item in arrays.items() if item is not images}, read)
+    return _stacked(shape, others, column, read)
+
+
+def _item(file: Any, name: str) -> Any:
+    """What has that name in an HDF5 file; None where it is damaged, or a link to nothing."""
+    try:
+        return file[name]
+    except (OSError, RuntimeError, KeyError):
+        return None
 
 
 def open_numpy(path: pathlib.Path) -> ImageFile:
-    """A .npy array (N, B, H, W), memory-mapped, or a .npz of `images` and columns, which is loaded."""
+    """A .npy array (N, B, H, W), memory-mapped when it is read, or a .npz of `images` and columns, which is loaded."""
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        arrays = {"images": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+        with path.open("rb") as stream:
+            packed = stream.read(2) == b"PK"
+            stream.seek(0)
+            arrays = _unpack(stream) if packed else {"images": np.load(path, mmap_mode="r", allow_pickle=False)}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise BadFile(f"not a numpy file that can be read ({error}): write it again") from None
-    images = _images(arrays, path)
-    return _stacked(images, {name: item for name, item in arrays.items() if item is not images}, lambda r: images[r])
+    key = _images(arrays, path)
+    shape, others = arrays[key].shape, _of_rows(arrays, key)
+    if packed:
+        return _stacked(shape, others, arrays.__getitem__, lambda rows: arrays[key][rows])
+    # mapped again for every reading, since a map keeps its file open
+    return _stacked(shape, others, {}.__getitem__, lambda rows: np.load(path, mmap_mode="r")[rows])
+
+
+def _unpack(stream: Any) -> dict[str, np.ndarray]:
+    """Arrays of a .npz; without those that cannot be read, unless it is the images."""
+    arrays = {}
+    with np.load(stream, allow_pickle=False) as stored:
+        images = next((name for name in IMAGES if name in map(str.lower, stored.files)), "")
+        for name in stored.files:
+            try:
+                arrays[name] = stored[name]
+            except Exception:  # of an array of Python objects, or of damaged bytes
+                if name.lower() == images:
+                    raise
+    return arrays
 
 
 def open_fits_cutout(path: pathlib.Path) -> ImageFile:
@@ -100,7 +137,7 @@ def open_fits_cutout(path: pathlib.Path) -> ImageFile:
         return {"ra": np.array([ra]), "dec": np.array([dec])}
 
     def read(rows: np.ndarray) -> np.ndarray:
-        return _guarded(lambda: _last(_planes(open_fits(path))[0][None])[rows])
+        return _last(_planes(open_fits(path))[0][None])[rows]
 
     return ImageFile(1, (height, width, count), bands, columns, read)
 
@@ -134,28 +171,44 @@ def runs(rows: np.ndarray) -> list[np.ndarray]:
     return np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
 
 
-def _images(arrays: dict[str, Any], path: pathlib.Path) -> Any:
-    """The array of images among those of a file."""
-    by_name = {name.lower(): item for name, item in arrays.items()}
-    images = next((by_name[name] for name in IMAGES if name in by_name), None)
-    if images is None:
+def _images(arrays: dict[str, Any], path: pathlib.Path) -> str:
+    """Name of the array of images among those of a file."""
+    by_name = {name.lower(): name for name in arrays}
+    key = next((by_name[name] for name in IMAGES if name in by_name), None)
+    if key is None:
         shown = ", ".join(sorted(arrays)[:8]) or "nothing"
         raise BadFile(f"{shown} in it: expected an array images of shape (N, bands, H, W)")
+    images = arrays[key]
     if images.ndim != 4 or min(images.shape[1:]) < 1 or images.dtype.kind not in "fiu":
         raise BadFile(
             f"{images.dtype} images of shape {tuple(images.shape)} in {path.name}: expected numbers, (N, bands, H, W)"
         )
-    return images
+    return key
 
 
-def _stacked(images: Any, others: dict[str, Any], read: Callable[[np.ndarray], np.ndarray]) -> ImageFile:
+def _of_rows(arrays: dict[str, Any], key: str) -> list[str]:
+    """Names of the columns, (N,) or (N, K), beside the images of that name."""
+    num = len(arrays[key])
+    return [n for n, item in arrays.items() if n != key and item.ndim in (1, 2) and len(item) == num]
+
+
+def _stacked(
+    stack: tuple[int, ...],
+    names: list[str],
+    column: Callable[[str], np.ndarray],
+    read: Callable[[np.ndarray], np.ndarray],
+) -> ImageFile:
     """File of a stack of images: (N, B, H, W), or (N, H, W, B) where the last axis is the short one."""
-    num, *shape = images.shape
+    num, *shape = stack
     first = shape[0] <= shape[2]
     height, width, bands = (*shape[1:], shape[0]) if first else shape
 
     def columns() -> dict[str, np.ndarray]:
-        return {name: np.asarray(item[:]) for name, item in others.items() if item.ndim in (1, 2) and len(item) == num}
+        found = {}
+        for name in names:
+            with contextlib.suppress(BadFile):  # a damaged column costs neither the images nor the others
+                found[name] = np.asarray(_guarded(column, name))
+        return found
 
     def pixels(rows: np.ndarray) -> np.ndarray:
         return _last(read(rows)) if first else read(rows)
@@ -204,14 +257,18 @@ def _check_scale(header: dict) -> None:
 
 
 def centre(header: dict, shape: tuple[int, ...]) -> tuple[float, float]:
-    """ra, dec (degrees) of the centre of an image (H, W); NaN without a celestial WCS."""
+    """ra, dec (degrees) of the centre of an image (H, W); NaN without a WCS of RA and DEC that astropy understands."""
     from astropy.io import fits
     from astropy.wcs import WCS
 
-    if "CRVAL1" not in header:
+    axes = [str(header.get(f"CTYPE{i}", "")) for i in (1, 2)]
+    if "CRVAL1" not in header or not (axes[0].startswith("RA") and axes[1].startswith("DEC")):
         return float("nan"), float("nan")
     keys = ("CTYPE", "CRVAL", "CRPIX", "CD1_", "CD2_", "CDELT", "CUNIT", "PC1_", "PC2_", "EQUINOX", "RADESYS")
     kept = {key: value for key, value in header.items() if key.startswith(keys) and not key.endswith("3")}
-    wcs = WCS(fits.Header({"NAXIS": 2, **kept}), naxis=2)
-    ra, dec = wcs.pixel_to_world_values((shape[1] - 1) / 2, (shape[0] - 1) / 2)
+    try:
+        wcs = WCS(fits.Header({"NAXIS": 2, **kept}), naxis=2)
+        ra, dec = wcs.pixel_to_world_values((shape[1] - 1) / 2, (shape[0] - 1) / 2)
+    except Exception:  # wcslib has a dozen kinds for a header that makes no sense
+        return float("nan"), float("nan")
     return float(ra), float(dec)

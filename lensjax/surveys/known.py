@@ -14,13 +14,14 @@ NAMES = ("name", "id", "objid", "target")  # columns that hold a name, in order 
 
 
 def identify(ra: np.ndarray, dec: np.ndarray, settings: Any) -> dict[str, np.ndarray]:
-    """name, viewer (a link), known and known_distance, (N,) each, of places (N,) in degrees; empty and NaN of a NaN.
+    """name, viewer (a link), known and known_distance, (N,) each, of places (N,) in degrees.
+
+    Empty and NaN where that is no place in the sky.
 
     settings: config.vet or config.catalogue: viewer, a link with {ra} and {dec}, and what `known_objects` reads.
     """
-    there = np.isfinite(ra) & np.isfinite(dec)
-    names = [iau_name(*place) for place in zip(ra, dec, strict=True)]
-    places = zip(ra, dec, there, strict=True)
+    places = list(zip(ra, dec, _in_the_sky(ra, dec), strict=True))
+    names = [iau_name(a, d) if ok else "" for a, d, ok in places]
     links = [_link(settings, f"{a:.5f}", f"{d:.5f}") if ok else "" for a, d, ok in places]
     known, distance = known_objects(ra, dec, settings)
     text = {"name": np.array(names, np.str_), "viewer": np.array(links, np.str_)}
@@ -31,7 +32,7 @@ def known_objects(ra: np.ndarray, dec: np.ndarray, settings: Any) -> tuple[np.nd
     """Nearest entry of a table of known objects within settings.known_radius arcsec of each place.
 
     Args:
-        ra, dec: (N,) degrees; NaN matches nothing.
+        ra, dec: (N,) degrees; what is no place in the sky matches nothing.
         settings: known (a table with ra and dec in degrees, any format that astropy reads; empty: none), known_radius.
 
     Returns:
@@ -39,7 +40,7 @@ def known_objects(ra: np.ndarray, dec: np.ndarray, settings: Any) -> tuple[np.nd
         of it that have no place in the sky are left out, and counted on stderr.
     """
     names, distance = np.full(len(ra), "", object), np.full(len(ra), np.nan)
-    there = np.isfinite(ra) & np.isfinite(dec)
+    there = _in_the_sky(ra, dec)
     if settings.known and there.any():
         from astropy import units
         from astropy.coordinates import SkyCoord
@@ -51,6 +52,10 @@ def known_objects(ra: np.ndarray, dec: np.ndarray, settings: Any) -> tuple[np.nd
         rows = np.flatnonzero(there)[near]
         names[rows], distance[rows] = entry[index[near]], apart.arcsec[near]
     return names.astype(np.str_), distance
+
+
+def _in_the_sky(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    return np.isfinite(ra) & (np.abs(dec) <= 90)  # not so of NaN
 
 
 def check_known(settings: Any) -> None:
@@ -96,7 +101,7 @@ def _read_version(path: str, version: tuple[int, ...]) -> tuple[np.ndarray, Any]
     ra, dec = (columns.get(name, columns.get(f"{name}_deg", columns.get(f"{name}j2000"))) for name in ("ra", "dec"))
     numbers = all(column is not None and column.dtype.kind in "fiu" for column in (ra, dec))
     places = [np.ma.filled(np.ma.asarray(c).astype(float), np.nan) for c in (ra, dec)] if numbers else np.empty((2, 0))
-    good = np.isfinite(places[0]) & (np.abs(places[1]) <= 90)  # not so of NaN
+    good = _in_the_sky(*places)
     if not good.any():
         raise UserError(
             f"the table of known objects {path} has the columns {', '.join(table.colnames)} and {len(table)} rows, "

@@ -41,7 +41,7 @@ def match_lenses(ra, dec, lens_ra, lens_dec, radius: float = RADIUS) -> Labels:
     """Match listed lenses to objects on the sky.
 
     Args:
-        ra, dec: (N,) degrees, of the objects; those with NaN match nothing.
+        ra, dec: (N,) degrees, of the objects; those with NaN, or beyond the poles, match nothing.
         lens_ra, lens_dec: (L,) degrees, of the list.
         radius: arcsec.
 
@@ -59,7 +59,7 @@ def match_lenses(ra, dec, lens_ra, lens_dec, radius: float = RADIUS) -> Labels:
             "expected degrees; remove the row or mend it"
         )
     labels = Labels(np.full(len(ra), -1), np.full(len(ra), np.nan), np.ones(len(lens_ra), bool))
-    known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    known = np.flatnonzero(np.isfinite(ra) & (np.abs(dec) <= 90))  # not so of NaN
     if not len(known) or not len(lens_ra):
         return labels
     sources, lenses = SkyCoord(ra[known], dec[known], unit="deg"), SkyCoord(lens_ra, lens_dec, unit="deg")

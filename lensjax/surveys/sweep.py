@@ -35,11 +35,11 @@ def standardise(columns: dict[str, np.ndarray], num: int, bands: str = "grz") ->
 
     Returns ra, dec (degrees), ebv (mag), z_spec, z_phot: (num,) float64; release, brickid, objid, inds, label: (num,)
     int64; type (num,) text; flux (nanomaggies, dust included), psfsize (FWHM, arcsec), psfdepth (1/nanomaggies2),
-    nobs: (num, bands) float32. -99, masked, not finite, and text where a number belongs count as missing. Columns of
-    another length than num are passed over.
+    nobs: (num, bands) float32. -99, masked, not finite, text where a number belongs, and fractions where a whole number
+    does count as missing. Columns of another length than num, or of vectors without an element, are passed over.
     """
     known = {name.upper(): _unmasked(values) for name, values in columns.items()}
-    known = {name: values for name, values in known.items() if values.ndim and len(values) == num}
+    known = {n: values for n, values in known.items() if values.shape[:1] == (num,) and 0 not in values.shape[1:]}
     out: dict[str, np.ndarray] = {}
     for name, aliases in SCALARS.items():
         out[name] = _real(_first(known, aliases, np.full(num, np.nan)))
@@ -75,9 +75,9 @@ def _real(values: np.ndarray) -> np.ndarray:
 
 
 def _whole(values: np.ndarray) -> np.ndarray:
-    """int64 with -1 for what the survey calls missing."""
+    """int64 with -1 for what the survey calls missing, and for what is no whole number."""
     if values.dtype.kind == "f":
-        values = np.where(np.abs(values) < 2.0**63, values, -1)  # not so of NaN
+        values = np.where((np.abs(values) < 2.0**63) & (values == np.round(values)), values, -1)  # not so of NaN
     elif values.dtype.kind not in "biu":
         values = _parsed(values, int, -1)
     values = values.astype(np.int64)
@@ -89,7 +89,8 @@ def _parsed(values: np.ndarray, kind: type, missing: float) -> np.ndarray:
     out = np.full(values.size, missing, np.dtype(kind))
     for i, value in enumerate(values.ravel().tolist()):
         with contextlib.suppress(ValueError, TypeError, OverflowError):
-            out[i] = kind(value)
+            number = kind(value)
+            out[i] = missing if isinstance(value, float) and number != value else number
     return out.reshape(values.shape)
 
 
@@ -103,7 +104,7 @@ def _vector(known: dict, name: str, num: int, bands: str) -> np.ndarray:
     whole = known.get(name)
     if whole is not None and whole.shape == (num, len(bands)):
         return _real(whole)
-    each = [known.get(f"{name}_{band.upper()}", np.full(num, np.nan)) for band in bands]
+    each = [_first(known, (f"{name}_{band.upper()}",), np.full(num, np.nan)) for band in bands]
     return np.stack([_real(column) for column in each], axis=1)
 
 

@@ -101,3 +101,19 @@ def test_a_supervised_system_gets_labels_and_only_labelled_objects():
         rows = arrays["image"][np.arange(len(arrays["label"]))][:, 0, 0, 0].astype(int)
         np.testing.assert_array_equal(arrays["label"], label[rows])
         assert set(arrays["label"]) == {0.0, 1.0}
+
+
+def test_other_bands_than_the_networks_are_refused():
+    source = Source()
+    source.bands = "gri"
+    with pytest.raises(UserError, match=r"3 bands \(gri\): expected 3 \(grz\)"):
+        cutouts.load_cutouts(config(), source)
+
+
+def test_one_bad_pixel_of_a_file_counts_as_zero(tmp_path):
+    pixels = np.ones((100, 3, 36, 36), np.float32)
+    pixels[:, 1, 5, 6] = np.nan
+    np.savez(tmp_path / "a.npz", images=pixels)
+    train, _ = cutouts.load_cutouts(config(input=str(tmp_path / "a.npz"), size=36))
+    image = train["image"][np.array([3])][0]
+    assert image[5, 6].tolist() == [1, 0, 1] and image.sum() == 36 * 36 * 3 - 1

@@ -104,3 +104,14 @@ def test_scores_of_other_embeddings_do_not_count(workdir):
 def test_what_cannot_be_listed_is_said_in_a_sentence(workdir, changes, sentence):
     with pytest.raises(UserError, match=sentence):
         catalogue.export(config(**changes), workdir)
+
+
+def test_text_beyond_ascii_is_exact_but_in_fits(workdir):
+    probed(workdir)
+    best = int(np.argmax(SCORE))
+    known = Table({"name": ["Müller 1"], "ra": [RA[best]], "dec": [DEC[best]]})
+    known.write(workdir / "known.ecsv", format="ascii.ecsv")
+    catalogue.export(config(num=3, known=str(workdir / "known.ecsv")), workdir)
+    found = {suffix: Table.read(workdir / f"ranked.{suffix}") for suffix in ("fits", "ecsv", "vot", "parquet")}
+    assert [str(table["known"][0]) for table in found.values()] == ["M?ller 1"] + ["Müller 1"] * 3
+    assert found["fits"]["known"].description == catalogue.COLUMNS["known"][2]

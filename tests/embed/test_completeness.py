@@ -1,6 +1,9 @@
 """Completeness of arcs in images: a finder whose answer is known, cells that add up, a threshold on bare galaxies."""
 
+import json
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -9,7 +12,8 @@ from configs import lens, ssl
 from lensjax import modes
 from lensjax.core.checkpoint import save_weights
 from lensjax.core.errors import UserError
-from lensjax.embed import completeness
+from lensjax.embed import completeness, store
+from lensjax.embed.encoder import Encoder
 from lensjax.surveys.cutouts import open_cutouts, write_cutouts
 from lensjax.tasks import make_task
 
@@ -77,3 +81,19 @@ def test_without_a_probe_there_is_no_finder(survey, tmp_path):
     assert not completeness.has_finder(settings, tmp_path)
     with pytest.raises(UserError, match="run --mode=probe"):
         completeness.measure_completeness(settings, tmp_path)
+
+
+def test_a_probe_of_other_embeddings_is_no_finder(tmp_path, monkeypatch):
+    encoder = Encoder(lambda image: jnp.asarray(image).mean((1, 2)), "w", None)
+    monkeypatch.setattr(completeness, "make_encoder", lambda config, workdir: encoder)
+    chunks = store.Chunks(tmp_path / store.FOLDER, 4, 4, "new")
+    chunks.write(0, np.zeros((4, 2), np.float32))
+    chunks.finish({"row": np.arange(4)}, {"weights": "w"})
+    (tmp_path / "probe").mkdir()
+    np.savez(tmp_path / "probe/classifiers.npz", weight=np.zeros((1, 3)), bias=np.zeros(1))
+    (tmp_path / "probe/probe.json").write_text(json.dumps({"fingerprint": "old"}))
+    with pytest.raises(UserError, match="run --mode=embed and --mode=probe again"):
+        completeness.make_scorer(ssl.get_config("smoke"), tmp_path)
+    (tmp_path / "probe/probe.json").write_text(json.dumps({"fingerprint": "new"}))
+    score = completeness.make_scorer(ssl.get_config("smoke"), tmp_path)
+    assert score(np.ones((2, 4, 4, 3))).tolist() == [0.5, 0.5]

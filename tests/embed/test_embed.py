@@ -15,6 +15,7 @@ from lensjax.embed.embed import embed
 from lensjax.embed.encoder import Encoder, convert, make_encoder
 from lensjax.embed.linear import Probe
 from lensjax.embed.mocks import MockSource
+from lensjax.surveys.cutouts import Cutouts
 from tests.models.test_torchvision import layout
 from tests.tiny import simulate_blob
 
@@ -219,3 +220,23 @@ def test_a_last_layer_gives_every_object_a_score(tmp_path):
     np.testing.assert_allclose(objects["score"], expected, rtol=1e-3)
     shown = catalogue.read_scores(tmp_path / "probe", embeddings, objects)["score"]
     np.testing.assert_array_equal(shown, objects["score"])
+
+
+@pytest.mark.parametrize("bands", ["r", "gr", "griz", "gri"])
+def test_images_in_other_bands_are_refused_before_anything_is_computed(tmp_path, bands):
+    source = Source()
+    source.bands = bands
+    with pytest.raises(UserError, match=rf"the images have {len(bands)} bands? \({bands}\): expected 3 \(grz\)"):
+        run(tmp_path, source)
+    assert source.reads == [] and not (tmp_path / "embeddings").exists()
+
+
+def test_the_table_is_made_once_and_only_at_the_end(tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", images=np.ones((3, 3, 36, 36), np.float32))
+    made, table = [], Cutouts.table
+    monkeypatch.setattr(Cutouts, "table", lambda self: made.append(1) or table(self))
+    settings = config()
+    settings.embed.input = str(tmp_path / "a.npz")
+    for _ in range(2):
+        embed(settings, tmp_path / "run", mean_encoder(settings))
+    assert len(made) == 1

@@ -119,7 +119,45 @@ def test_bad_labels_are_refused(workdir, tmp_path):
         ({"row": [1, 2], "label": [1, 0]}, "1 lenses with embeddings"),
         ({"object": [1]}, "row and label are needed"),
         ({"row": [900], "label": [1]}, "objects 0 to 399"),
+        ({"row": [1.5], "label": [1]}, "the row 1.5, and"),
     ):
         pq.write_table(pa.table(columns), path)
         with pytest.raises(UserError, match=said):
             probe(settings(labels=str(path)), workdir)
+
+
+def test_empty_cells_are_unknown_and_lenses_without_a_place_left_out(workdir, tmp_path, capsys):
+    path = tmp_path / "labels.csv"
+    given = [f"{row},{'' if row in (10, 12) else LABEL[row]}\n" for row in range(0, COUNT, 2)]
+    path.write_text("row,label\n" + "".join(given))
+    probe(settings(labels=str(path), iterations=5, ratios=(1,), splits=1), workdir)
+    ranked = pq.read_table(workdir / "probe/ranked.parquet").to_pydict()
+    known = dict(zip(ranked["object"], ranked["label"], strict=True))
+    assert [known[i] for i in (10, 12, 20, 22)] == [-1, -1, 1, 0]
+    places = [f"{ra / 10},0.0\n" for ra in range(10, 200, 10)]
+    path.write_text("ra,dec\n" + "".join(places) + ",0.0\n,\n1.0,-999\n")
+    probe(settings(labels=str(path), iterations=5, ratios=(1,), splits=1), workdir)
+    ranked = pq.read_table(workdir / "probe/ranked.parquet").to_pydict()
+    known = dict(zip(ranked["object"], ranked["label"], strict=True))
+    assert known[0] == 0 and known[10] == 1  # object 0 is at 0, 0
+    assert f"{path}: 3 lenses without coordinates are left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("row,label\n1,lens\n", "column label of .* holds 'lens': expected 1 for a lens"),
+        ("ra,dec\n01:02:03,-01:00:00\n", "column ra of .* holds '01:02:03': expected degrees"),
+        ("ra,dec\n15.5,south\n", "column dec of .* holds 'south': expected degrees"),
+    ],
+)
+def test_labels_in_words_are_one_sentence(workdir, tmp_path, text, said):
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(UserError, match=said):
+        probe(settings(labels=str(tmp_path / "labels.csv")), workdir)
+
+
+def test_a_table_of_labels_that_cannot_be_read_is_one_sentence(workdir, tmp_path):
+    (tmp_path / "labels.fits").write_text("hello")
+    with pytest.raises(UserError, match=r"labels\.fits cannot be read"):
+        probe(settings(labels=str(tmp_path / "labels.fits")), workdir)

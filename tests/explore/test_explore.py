@@ -10,10 +10,11 @@ from astropy.table import Table
 
 from configs import ssl
 from lensjax.core.errors import UserError
-from lensjax.embed import store
+from lensjax.embed import linear, store
 from lensjax.explore.app import explore, make_app
-from lensjax.explore.gallery import Gallery, Request
+from lensjax.explore.gallery import BLANK, Gallery, Request
 from lensjax.surveys import viewer
+from lensjax.surveys.cutouts import open_cutouts
 
 COUNT, LOST = 60, 5
 RNG = np.random.default_rng(3)
@@ -113,6 +114,54 @@ def test_pictures_are_the_viewers_colours(client):
     from PIL import Image
 
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.data))), expected)
+
+
+def lists(folder, names):
+    """A workdir with embeddings of files of such names in a list; those that are there hold two images of its size."""
+    for i, name in enumerate(dict.fromkeys(names)):
+        if name.startswith("cut"):
+            np.savez(folder / name, images=IMAGES[2 * i : 2 * i + 2, :, : 20 - i, : 20 - i])
+    (folder / "list.txt").write_text("\n".join(names))
+    source = open_cutouts(str(folder / "list.txt"), 16)
+    chunks = store.Chunks(folder / store.FOLDER, len(source), 16, "mine")
+    finite = np.isfinite(source.read(np.arange(len(source)))).all(axis=(1, 2, 3))
+    chunks.write(0, np.where(finite[:, None], VECTORS[: len(source)], np.nan))
+    chunks.finish(source.table(), {"weights": "w"})
+    return Gallery(ssl.get_config("smoke"), folder)
+
+
+def test_every_object_has_its_picture_whatever_its_file(tmp_path):
+    """A file named twice, one that was never there, sizes that differ, and one that goes."""
+    names = ["cut0.npz", "cut1.npz", "gone.npz", "cut3.npz", "cut0.npz", "cut4.npz"]
+    gallery = lists(tmp_path, names)
+    for number, file, row in zip(*(gallery.columns[name] for name in ("object", "file", "row")), strict=True):
+        if "gone" in file:
+            assert gallery.picture(int(number)) == viewer.to_png(BLANK)
+        else:
+            with np.load(file) as stored:
+                image = np.moveaxis(stored["images"][row], 0, -1)
+            assert gallery.picture(int(number)) == viewer.to_png(image)
+    (tmp_path / "cut1.npz").unlink()
+    np.savez(tmp_path / "cut3.npz", images=IMAGES[:7])
+    again = Gallery(ssl.get_config("smoke"), tmp_path)
+    at = [next(i for i, file in enumerate(again.columns["file"]) if name in file) for name in names]
+    assert again.picture(at[1]) == viewer.to_png(BLANK) and again.picture(at[0]) == gallery.picture(at[0])
+    with pytest.raises(UserError, match=r"cut3\.npz holds 7 images .* run --mode=embed again"):
+        again.picture(at[3])
+
+
+def test_a_lesson_replaces_the_last_whole(gallery, monkeypatch):
+    """Another thread may order by what the lesson before taught."""
+    gallery.grades.set(0, "A")
+    before, seen = gallery.taught, []
+
+    def watch(probes, vectors):
+        seen.append(gallery.taught is before and np.isnan(before).all())
+        return np.ones(len(vectors))
+
+    monkeypatch.setattr(linear, "probability", watch)
+    gallery.teach()
+    assert seen and all(seen) and np.isnan(before).all() and (gallery.taught == 1).all()
 
 
 def test_graded_objects_leave_in_every_format(client, workdir):

@@ -7,7 +7,8 @@ import pytest
 from configs import common, lya
 from lensjax.core.errors import UserError
 from lensjax.data.batches import make_simulator
-from lensjax.search.continua import build_continua, median_snr
+from lensjax.physics import grid
+from lensjax.search.continua import build_continua, median_snr, redshifts
 from lensjax.search.mock import write_mock_plates
 from lensjax.sims import continua
 
@@ -30,6 +31,8 @@ def test_mocks_are_made_of_what_was_built(config, tmp_path, capsys):
     assert library.vectors.shape[0] == 3 and np.all(np.diff(library.z) >= 0)
     own = config.copy_and_resolve_references()
     own.sim.update({"continuum": str(path), "num_eigenvectors": 3})
+    own.sim.redshift = config.sim.redshift = redshifts(library, grid.window(*config.data.window))
+    assert f'--config.sim.redshift="({own.sim.redshift[0]:.2f}, {own.sim.redshift[1]:.2f})"' in said
     made = [jax.jit(jax.vmap(make_simulator(c)))(jax.random.split(jax.random.key(0), 64)) for c in (config, own)]
     shipped, mine = (np.asarray(mock["continuum"]) / np.mean(mock["continuum"], 1, keepdims=True) for mock in made)
     means = [one.mean(0).reshape(-1, 8).mean(1) for one in (mine, shipped)]

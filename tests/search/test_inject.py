@@ -15,7 +15,8 @@ from scipy import optimize, special
 from configs import lya
 from lensjax.core.errors import UserError
 from lensjax.physics import grid
-from lensjax.search import calibration, completeness, inject, inject_lines, restore
+from lensjax.search import calibration, completeness, emitters, inject, inject_lines, restore
+from lensjax.surveys import read_block
 from lensjax.surveys.write import write_spplate
 
 WINDOW = (4000.0, 4200.0)
@@ -111,6 +112,28 @@ def test_a_killed_run_goes_on_to_the_same_end(whole, run, tmp_path, monkeypatch)
     run(tmp_path)
     first, again = (pq.read_table(folder / "injected.parquet") for folder in (whole[0], tmp_path))
     assert first.equals(again)
+
+
+@pytest.mark.parametrize("searched", [False, True])
+def test_injected_lines_are_cut_as_the_hits_of_a_search_are(searched, plate, tmp_path, monkeypatch):
+    num, wave = 3, np.array([4050.0, 4100.0, 4150.0])
+    usual = {"fit_status": 0, "fit_snr": 9.0, "sigma": 170.0, "sigma_err": 20.0, "lsf": 75.0, "flux": 13.0, "peak": 3.0}
+    usual |= {"noise": 0.4, "noise_scale": 1.0, "contrast": 4.0, "num_hits": 1, "pixel_fraction": 0.3, "alpha": 2.0}
+    usual |= {"oii_odds": -2.0, "nearby_odds": -2.0}
+    measured = {name: np.zeros(num) for name in emitters.nothing_measured()} | {"readable": np.ones(num, bool)}
+    measured |= {name: np.full(num, value) for name, value in usual.items()}
+    measured["num_hits"][1] = 9
+    monkeypatch.setattr(emitters, "make_measure", lambda *_: lambda chunk, hits: measured | {"wave": hits["wave"]})
+    config = config_of(plate).copy_and_resolve_references().unlock()
+    config.vet.enabled = True
+    if searched:  # its hits are the crowd
+        hits = {name: np.repeat(values, 2) for name, values in measured.items() if name != "readable"}
+        named = {"file": ["a.fits"] * 6, "row": np.arange(6), "ra": np.zeros(6), "dec": np.zeros(6)}
+        hits |= named | {"z_lens": np.full(6, 0.5), "wave": np.repeat(wave, 2), "sky": np.zeros(6, bool)}
+        pq.write_table(pa.table({**hits, "posterior": np.full(6, 0.9)}), tmp_path / inject.HITS_NAME)
+    hosts = read_block(str(next(plate.glob("spPlate*"))), LOGLAM).take(np.arange(num))
+    cut = inject.make_vetting(config, tmp_path, LOGLAM)(hosts, wave, np.full(num, 0.99))
+    assert cut.tolist() == ["control", "hits", "control"]
 
 
 def test_galaxies_come_from_many_files(tmp_path):

@@ -95,3 +95,13 @@ def test_weights_of_a_workdir_come_before_those_of_the_variant_and_of_the_system
         ("redshift", "mine", "mine"),
     ):
         assert restore.find_weights(lya.get_config(variant), tmp_path / workdir).name == expected
+
+
+def test_continua_that_moved_are_asked_for(tmp_path):
+    here, gone = tmp_path / "continua.npz", str(tmp_path / "gone.npz")
+    here.touch()
+    assert restore.find_continua("passive", "passive", tmp_path) == "passive"
+    assert restore.find_continua(str(here), "passive", tmp_path) == str(here)
+    assert restore.find_continua(gone, str(here), tmp_path) == str(here)
+    with pytest.raises(UserError, match=r"gone\.npz.* give its place as --config\.sim\.continuum=FILE"):
+        restore.find_continua(gone, "passive", tmp_path)

@@ -7,7 +7,7 @@ import pytest
 
 from lensjax.core.errors import UserError
 from lensjax.physics import grid
-from lensjax.sims import continua
+from lensjax.sims import continua, quasars
 
 LOGLAM = grid.window(3800.0, 5000.0)
 
@@ -96,6 +96,37 @@ def test_a_library_is_built_from_spectra_with_gaps_and_lines(smooth, tmp_path):
     scale = (fitted * flux).sum(1, where=good) / (fitted**2).sum(1, where=good)
     error = np.abs(scale[:, None] * fitted / flux - 1)[good]
     assert good.mean() > 0.7 and np.median(error) < 0.01 and (error > 0.05).mean() < 0.02  # few reach the ends
+
+
+def test_a_library_that_ends_within_the_window_is_refused():
+    whole = continua.read_library("passive")
+    cut = round((np.log10(2209) - whole.loglam0) / grid.STEP)
+    short = whole._replace(loglam0=whole.loglam0 + cut * grid.STEP, vectors=whole.vectors[:, cut:])
+    with pytest.raises(UserError, match=r"at redshifts .* to 0\.720, and mocks of 0\.3 to 0\.9 are asked for"):
+        continua.make_continua(short, LOGLAM, (0.3, 0.9), 6)
+    assert continua.reach(short, LOGLAM)[1] == pytest.approx(0.72, abs=1e-3)
+    spectra = [draw(continua.make_continua(x, LOGLAM, (0.3, 0.72), 6), 0.715)[0] for x in (whole, short)]
+    np.testing.assert_allclose(*spectra, rtol=2e-3)
+
+
+def test_what_a_member_does_not_show_is_that_of_its_like():
+    library = quasars.read_library("shipped")
+    loglam, rng = grid.window(3799.0, 9200.0), np.random.default_rng(0)
+    z = rng.uniform(0.4, 3.5, 150)
+    rest = np.log10(1 + z)[:, None]
+    pixel = (loglam[None] - rest - library.loglam0) / grid.STEP
+    spectra = library.coefficients[:150] @ library.vectors
+    flux = np.stack([np.interp(x, np.arange(len(y)), y) for x, y in zip(pixel, spectra, strict=True)])
+    ivar = np.full(flux.shape, 100.0) / flux.mean(1, keepdims=True) ** 2
+    seen = flux + rng.normal(size=flux.shape) / np.sqrt(ivar)
+    own = continua.build_library(seen, ivar, loglam, z, 10, 3.0)
+    wave = grid.wave(own.loglam0 + grid.STEP * np.arange(own.vectors.shape[1]))
+    level = own.coefficients @ own.vectors[:, (wave > 1216) & (wave < 6765)].mean(1)
+    assert level.min() > 0 and level.max() < 4  # of a median of 1
+    lengths = [quasars.principal(x, 6, (1300.0, 6000.0)) for x in (own, library)]
+    inside = [grid.wave(x.loglam0 + grid.STEP * np.arange(x.vectors.shape[1])) for x in (own, library)]
+    sizes = [np.sqrt((v[1:, (w > 1300) & (w < 6000)] ** 2).mean(1)) for v, w in zip(lengths, inside, strict=True)]
+    assert np.all(sizes[0] < 4 * sizes[1]) and np.all(sizes[0] > sizes[1] / 2)  # without a prior, 50 times
 
 
 def test_mocks_are_made_of_members_near_in_redshift():

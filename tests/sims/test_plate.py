@@ -96,5 +96,5 @@ def test_doublet_keeps_its_separation_and_unit_flux():
 
 
 def test_a_window_beyond_the_continua_is_refused():
-    with pytest.raises(UserError, match="narrow the window"):
+    with pytest.raises(UserError, match=r"narrow config\.sim\.redshift"):
         plate.make_plate_simulator(make_config(window=(3600.0, 10_400.0)))

@@ -1,5 +1,7 @@
 """Files of cutouts in every form, whole and damaged."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -153,6 +155,81 @@ def test_damaged_files_cost_their_own_rows_only(tmp_path):
     bad = np.array([text != OK for text in table["status"]])
     assert np.isnan(read[bad]).all() and np.isfinite(read[~bad]).all()
     assert open_cutouts(tmp_path, size=8).table()["status"][list(table["file"]).index(str(tmp_path / "small.h5"))] == OK
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"CD1_1": 0.0, "CD2_2": 0.0},
+        {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--SIN"},
+        {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"},
+        {"CTYPE1": "RA---XYZ", "CTYPE2": "DEC--XYZ"},
+        {"CRVAL1": "here"},
+    ],
+)
+def test_a_place_that_makes_no_sense_costs_no_image(tmp_path, header):
+    from astropy.io import fits
+
+    pixels = images(2)
+    write_fits(tmp_path / "a.fits", pixels[0])
+    write_fits(tmp_path / "b.fits", pixels[1])
+    with fits.open(tmp_path / "b.fits", mode="update") as units:
+        units[0].header.update(header)
+    source = open_cutouts(tmp_path)
+    np.testing.assert_array_equal(source.read([0, 1]), pixels)
+    table = source.table()
+    assert table["status"].tolist() == [OK, OK] and table["ra"][0] == pytest.approx(150)
+    assert np.isnan(table["ra"][1]) and np.isnan(table["dec"][1])
+
+
+def test_damaged_archives_and_columns_cost_no_more_than_themselves(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    pixels = images(5)
+    np.savez_compressed(tmp_path / "cut.npz", images=np.moveaxis(pixels, -1, 1))
+    whole = (tmp_path / "cut.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "bad.npz").write_bytes(whole[:500] + bytes(500) + whole[1000:])
+    objects = np.array([None] * 5)
+    np.savez(tmp_path / "objects.npz", images=np.moveaxis(pixels, -1, 1), ra=objects, dec=np.arange(5.0))
+    with h5py.File(tmp_path / "good.h5", "w") as file:
+        file["images"], file["dec"] = np.moveaxis(pixels, -1, 1), np.arange(5.0)
+        ra = file.create_dataset("ra", data=np.arange(5.0), compression="gzip")
+        file["ebv"] = h5py.SoftLink("/nothing")
+        place, length = ra.id.get_chunk_info(0).byte_offset, ra.id.get_chunk_info(0).size
+    with (tmp_path / "good.h5").open("r+b") as stream:
+        stream.seek(place)
+        stream.write(b"x" * length)
+    source = open_cutouts(tmp_path)
+    table = source.table()
+    np.testing.assert_array_equal(source.read(np.arange(2, 12)), np.concatenate([pixels, pixels]))
+    assert table["status"].tolist()[2:] == [OK] * 10 and OK not in table["status"][:2]
+    assert np.isnan(table["ra"]).all() and table["dec"].tolist()[2:] == [0, 1, 2, 3, 4] * 2
+
+
+def test_no_file_stays_open_and_the_stamp_changes_with_each(tmp_path):
+    pixels = images(2)
+    for i in range(3):
+        write_cutouts(tmp_path / f"{i}.h5", pixels, columns(2))
+        np.save(tmp_path / f"{i}.npy", np.moveaxis(pixels, -1, 1))
+    paths = sorted(map(str, tmp_path.iterdir()))
+    source = open_cutouts([*paths, paths[0]])
+    np.testing.assert_array_equal(source.read(np.arange(14)), np.concatenate([pixels] * 7))
+    source.table()
+    if (handles := pathlib.Path("/proc/self/fd")).is_dir():
+        held = {str(handle.readlink()) for handle in handles.iterdir() if handle.is_symlink()}
+        assert not held & set(paths)
+    assert source.stamp == open_cutouts(tmp_path).stamp
+    np.save(tmp_path / "1.npy", np.moveaxis(images(3), -1, 1))
+    assert source.stamp != open_cutouts([paths[0]]).stamp and "1.npy" in source.stamp
+    assert len(open_cutouts(tmp_path)) == 13
+
+
+def test_holes_can_be_kept(tmp_path):
+    pixels = images(2)
+    pixels[1, 3, 4, 0] = np.inf
+    write_cutouts(tmp_path / "a.h5", pixels)
+    np.testing.assert_array_equal(open_cutouts(tmp_path, holes=True).read([0, 1]), pixels)
+    assert np.isnan(open_cutouts(tmp_path).read([1])).all()
 
 
 def test_nothing_usable_is_one_sentence(tmp_path):

@@ -126,6 +126,18 @@ def test_list_that_cannot_be_understood(config, tmp_path, lines):
         run(config, tmp_path, lines)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("4055-55359-596", "4055 55359 596", "4055, 55359, 596", "spec-4055-55359-0596.fits", "4055,55359,596,0.5"),
+        *("150.11321,2.20553,4055,55359,596", "v5_13_2/spectra/lite/4055/spec-4055-55359-0596.fits"),
+    ],
+)
+def test_an_observation_is_read_whatever_is_before_and_between(line, tmp_path):
+    (tmp_path / "list.txt").write_text(f"{line}\nv5_13_2/spectra/lite/10251/spec-10251-58159-0012.fits  # new\n")
+    assert fetch.read_targets(str(tmp_path / "list.txt")) == [(4055, 55359, 596), (10251, 58159, 12)]
+
+
 def test_nothing_asked_for(config, tmp_path):
     config.fetch.list = ""
     with pytest.raises(UserError, match="nothing to fetch"):

@@ -110,6 +110,30 @@ def test_second_run_fetches_only_what_is_missing_or_damaged(server, config, tmp_
     assert sorted(float(q["ra"]) for q in server.asked) == [10, 30]
 
 
+def test_another_layer_takes_another_folder(server, config, tmp_path):
+    run(config, tmp_path, "10 1\n")
+    for name, value in (("layer", "ls-dr10"), ("bands", "gri"), ("pixel", 0.3)):
+        with config.fetch_cutouts.unlocked() as other, pytest.MonkeyPatch.context() as patch:
+            patch.setitem(other, name, value)
+            with pytest.raises(UserError, match=f"{value}.* is asked for: give another --workdir"):
+                run(config, tmp_path, "10 1\n20 2\n")
+    assert len(server.asked) == 1 and len(open_cutouts(tmp_path / "work" / "cutouts")) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name,ra,dec\nNGC 253,11.888,-25.288\n",
+        "name\tmag\tra\tdec\nNGC 253\t\t11.888\t-25.288\n",
+        "name | ra | dec\nNGC 253 | 11.888 | -25.288\n",
+        "name ra dec\nNGC253 11.888   -25.288  # Sculptor, the galaxy\n",
+    ],
+)
+def test_blanks_separate_only_where_nothing_else_does(tmp_path, text):
+    (tmp_path / "list.txt").write_text(text)
+    assert fetch_cutouts.read_positions(str(tmp_path / "list.txt")) == [(11.888, -25.288)]
+
+
 def test_requests_keep_their_distance():
     pace, start = Pace(0.02), time.monotonic()
     threads = [threading.Thread(target=pace.wait) for _ in range(6)]

@@ -38,6 +38,12 @@ def test_the_table_can_be_checked_before_it_is_needed(tmp_path):
         check_known(vet)
 
 
+def test_objects_beyond_the_poles_are_nowhere(tmp_path):
+    vet = settings(tmp_path, "name,ra,dec\nb,1.0,2.0\n")
+    found = identify(np.array([1.0, 1.0]), np.array([-999.0, 2.0]), vet)
+    assert found["known"].tolist() == ["", "b"] and found["name"][0] == found["viewer"][0] == ""
+
+
 def test_objects_have_a_name_and_a_link_where_they_have_a_place():
     vet = vetting.vetting()
     found = identify(np.array([150.0, np.nan]), np.array([-2.5, 1.0]), vet)

@@ -33,6 +33,8 @@ def test_across_zero_hours():
 
 
 def test_positions_that_are_none():
+    labels = match_lenses([1.0, 1.0], [-999.0, 1.0], [1.0], [1.0])
+    assert labels.lens.tolist() == [-1, 0]
     with pytest.raises(UserError, match="row 1 of the lenses"):
         match_lenses([1.0], [1.0], [1.0, np.nan], [0.0, 0.0])
 

@@ -27,7 +27,15 @@ def test_numbers_that_are_none_are_missing():
     assert table["release"].tolist() == table["brickid"].tolist() == [5, -1, 7, 8]
     assert table["inds"].tolist() == [-1, 3, -1, -1] and table["inds"].dtype == np.int64
     np.testing.assert_array_equal(table["z_phot"], [0.5, nan, nan, nan])
+    assert standardise({"label": np.array([0.5, 1.0, 0.0])}, 3)["label"].tolist() == [-1, 1, 0]
+    assert standardise({"label": np.array([0.5, 1.0, None])}, 3)["label"].tolist() == [-1, 1, -1]
     np.testing.assert_array_equal(table["ra"], [1, 2, nan, 4])
+
+
+def test_columns_of_odd_shapes_cost_nothing_else():
+    odd = {"flux_g": np.ones((2, 2)), "ra": np.ones((2, 0)), "dec": np.ones(2)}
+    table = standardise(odd, 2)
+    assert table["flux"].shape == (2, 3) and table["dec"].tolist() == [1, 1] and np.isnan(table["ra"]).all()
 
 
 def test_no_objects_are_no_rows():
