@@ -44,7 +44,7 @@ def make_inject(config: Any, loglam: np.ndarray) -> Callable[..., tuple[dict, di
     with the counts, as `noise.follow_counts` says.
     """
     wave, mirror_fraction = jnp.asarray(grid.wave(loglam), jnp.float32), config.inject.mirror_fraction
-    masked_lines = tuple(config.data.masked_lines)
+    masked = lya.masked_lines(config)
 
     def one(key: jax.Array, example: dict[str, jax.Array], snr: jax.Array):
         law = {"line_law": "snr", "snr_range": (snr, snr), "line_profile": "skewnormal"}
@@ -53,7 +53,7 @@ def make_inject(config: Any, loglam: np.ndarray) -> Callable[..., tuple[dict, di
         sigma = jnp.where(good, example["ivar"], 1.0) ** -0.5
         instrument = types.SimpleNamespace(wave=wave, lsf=example["wdisp"])
         galaxy = {"ivar": example["ivar"], "sigma": sigma}
-        line = lya.draw_line(key, sim, instrument, galaxy, example["z"], masked_lines)
+        line = lya.draw_line(key, sim, instrument, galaxy, example["z"], masked)
         flux = jnp.where(good, example["flux"] + line["model"], 0.0)
         ivar = noise.follow_counts(example["ivar"], line["model"], sigma)
         return {**example, "flux": flux, "ivar": ivar}, {name: line[name] for name in TRUTH}

@@ -143,7 +143,7 @@ def draw_line(key, config, instrument, galaxy, z, kind, inside) -> dict[str, jax
     inside: (P,) bool, where lines may be; the rest as in `lya.draw_line`.
     """
     u, v = jnp.split(jax.random.uniform(key, (14,), minval=1e-6), [7])
-    usable = (galaxy["ivar"] > 0) & ~lya.lens_mask(instrument.wave, z, config.data.masked_lines) & inside
+    usable = (galaxy["ivar"] > 0) & ~lya.lens_mask(instrument.wave, z, lya.masked_lines(config)) & inside
     pixel = lya.draw_pixel(u[0:2], usable)
     nearest, wave = pixel.astype(jnp.int32), instrument.wave[0] * jnp.exp(pixel * _LN_STEP)
     omega_kms, alpha = lya.draw_line_shape(u[2:5], config.sim, wave * _LN_STEP)

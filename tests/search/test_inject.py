@@ -66,6 +66,17 @@ def test_the_line_has_the_flux_and_the_snr_that_the_truth_says():
     assert 0.3 < np.mean(truth["line_alpha"] < 0) < 0.7
 
 
+@pytest.mark.parametrize("variant", ["default", "threeclass", "redshift"])
+def test_released_weights_bring_all_that_an_injection_needs(variant, tmp_path):
+    config, _, _ = restore.restore(lya.get_config(variant), tmp_path)
+    loglam = grid.window(*config.data.window)
+    ones = np.ones((1, len(loglam)), np.float32)
+    example = {"flux": ones, "ivar": ones, "wdisp": ones, "z": np.full(1, 0.5, np.float32)}
+    draw = inject_lines.make_inject(config, loglam)
+    lit, truth = jax.eval_shape(draw, jax.random.split(jax.random.key(0), 1), example, np.ones(1, np.float32))
+    assert lit["flux"].shape == ones.shape and truth["wave"].shape == (1,)
+
+
 @pytest.fixture(scope="module")
 def run(plate):
     """run(folder): the whole of an injection; the scorer and the lines are compiled once."""
