@@ -6,7 +6,7 @@ from ml_collections import config_dict
 def simulation() -> config_dict.ConfigDict:
     """The block config.sim, sims/mgii.py: quasars as a survey has them."""
     sim = config_dict.ConfigDict()
-    sim.continuum = "shipped"  # or a file: spEigenQSO-*.fits, or continua.npz of --mode=continua
+    sim.continuum = "shipped"  # or a file: continua.npz of --mode=continua, spEigenQSO-*.fits (model.templates 4)
     sim.redshift = (0.36, 4.0)  # of the quasars, uniform
     sim.brightness = (2.5, 0.9)  # flux at 4900 A, 1e-17 erg/s/cm2/A: median, scatter of its logarithm
     sim.absorber_fraction = 0.5  # of the spectra have at least one Mg II absorber

@@ -47,7 +47,7 @@ def train(
     settings.claim_workdir(workdir, config, writes=jax.process_index() == 0)
     task = task or _make_task(config)
     if config.train.start:
-        task = task._replace(warm=make_warm(config.train.start))
+        task = task._replace(warm=make_warm(config))
     tx = make_optimizer(config.optim, config.train.steps)
     run = _Run(config, mesh, task, batches or make_batches(config, mesh=mesh), metrics or _default_metrics(config))
     folder = pathlib.Path(workdir) / "checkpoints"
@@ -69,12 +69,20 @@ def _make_task(config: Any) -> Task:
     return make_task(config)
 
 
-def make_warm(path: str) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """warm(params, model_state) of a Task: the weights of a workdir, of a folder of released weights or of its file."""
+def make_warm(config: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """warm(params, model_state) of a Task: the weights of config.train.start.
+
+    A workdir, a folder of released weights or its file. UserError where they are not of config.model.
+    """
+    path = config.train.start
 
     def warm(params: Any, model_state: Any) -> tuple[Any, Any]:
-        _, *weights = checkpoint.restore_for_inference(path)
+        stored, *weights = checkpoint.restore_for_inference(path)
+        if "constants" in model_state:  # of config.sim.continuum, not of a training
+            weights[1] = {**weights[1], "constants": model_state["constants"]}
         checkpoint.check_same((weights[0], weights[1]), (params, model_state), path)
+        if "model" in stored:
+            settings.check_same_model(stored.model, config.model, path)
         return weights[0], weights[1]
 
     return warm

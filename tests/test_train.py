@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from configs import lya
 from lensjax.core import checkpoint
 from lensjax.core.errors import UserError
 from lensjax.core.journal import read_rows
 from lensjax.data.batches import Batches, make_batches
-from lensjax.train import train
+from lensjax.tasks import make_task
+from lensjax.train import make_warm, train
 from tests.tiny import simulate, tiny_config, tiny_metrics, tiny_task
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -168,7 +170,8 @@ def test_a_signal_saves_and_says_how_to_go_on(undisturbed, tmp_path, capsys):
 
 SCRIPT = """
 import sys, time, jax
-from lensjax.train import train
+from lensjax.tasks import make_task
+from lensjax.train import make_warm, train
 from lensjax.data.batches import make_batches
 from tests.tiny import simulate, tiny_config, tiny_metrics, tiny_task
 config = tiny_config(steps=60)
@@ -211,11 +214,24 @@ def test_a_run_begins_with_given_weights(undisturbed, tmp_path):
         _train(tmp_path / "off", tiny_config(start=str(tmp_path / "nowhere")))
 
 
+def test_the_continua_of_a_run_are_its_own(tmp_path):
+    config = lya.get_config("smoke")
+    params, model_state, _ = make_task(config).init(jax.random.key(0))
+    checkpoint.save_weights(tmp_path, params, model_state, config)
+    config.train.start = str(tmp_path)
+    constants = model_state["constants"]
+    mine = {**model_state, "constants": {**constants, "templates": constants["templates"][:, :-50]}}
+    begun = make_warm(config)(params, mine)
+    assert begun[1]["constants"] is mine["constants"]
+    jax.tree.map(np.testing.assert_array_equal, begun[0], params)
+
+
 HOST = """
 import sys, jax
 from lensjax.modes import start_devices
 start_devices()
-from lensjax.train import train
+from lensjax.tasks import make_task
+from lensjax.train import make_warm, train
 from tests.tiny import simulate, tiny_config, tiny_metrics, tiny_task
 from lensjax.data.batches import make_batches
 assert jax.process_count() == 2 and jax.local_device_count() == 1

@@ -58,6 +58,19 @@ def of_the_machine(trained: Any, mine: Any) -> Any:
     return model
 
 
+def check_same_model(trained: Any, mine: Any, where: str) -> None:
+    """UserError where config.model says of the weights in `where`, as they were `trained`, other than `mine` does.
+
+    Keys of OF_THE_MACHINE, and the dropout, do not matter, nor those that one of them lacks.
+    """
+    theirs, ours = trained.to_dict(), mine.to_dict()
+    free = (*OF_THE_MACHINE, "dropout")
+    different = sorted(key for key in ours if key in theirs and key not in free and ours[key] != theirs[key])
+    if different:
+        key = different[0]
+        raise UserError(f"{where} has config.model.{key} = {theirs[key]!r}, and this run {ours[key]!r}: take theirs.")
+
+
 def claim_workdir(workdir: str | os.PathLike, config: Any, writes: bool = True) -> None:
     """Write config.json (one process of several `writes`); UserError if the folder holds a run of another config."""
     path = pathlib.Path(workdir) / "config.json"

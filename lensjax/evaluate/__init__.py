@@ -16,6 +16,7 @@ from lensjax.data.batches import make_simulator
 from lensjax.evaluate import absorbers, figures, summary
 from lensjax.evaluate.scorers import Scorer, make_scorers
 from lensjax.search import systems
+from lensjax.search.restore import find_continua
 from lensjax.tasks import metrics
 
 SEED = 2018  # of the evaluation mocks: the same for every network, whatever it was trained on
@@ -33,6 +34,8 @@ def evaluate(config: Any, workdir: str | os.PathLike) -> dict[str, Any]:
     Raises UserError if the workdir has no checkpoint.
     """
     trained, params, model_state = restore_for_inference(workdir)
+    with trained.unlocked():
+        trained.sim.continuum = find_continua(trained.sim.continuum, config.sim.continuum, pathlib.Path(workdir))
     scorers = make_scorers(config, trained, params, model_state)
     network_cut, fprs = logit(config.evaluate.threshold), tuple(config.evaluate.fpr)
     result = {"num": config.evaluate.num, "seed": SEED, "own": own_metrics(config, scorers[0])}
@@ -105,7 +108,7 @@ def score_mocks(config: Any, scorers: list[Scorer], number: int, stream: int) ->
     """
     batch_size = min(BATCH, config.evaluate.num)
     simulate = jax.jit(jax.vmap(make_simulator(config)))
-    key = jax.random.fold_in(jax.random.key(SEED), stream)
+    key = jax.random.fold_in(jax.random.key(SEED + (config.seed == SEED)), stream)  # no mocks of a training
 
     def run(i: int) -> dict[str, dict[str, np.ndarray]]:
         batch = simulate(jax.random.split(jax.random.fold_in(key, i), batch_size))

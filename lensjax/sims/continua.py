@@ -113,7 +113,10 @@ def principal(library: Library, num: int, rest: tuple[float, float] = (2000.0, 3
         UserError: the library has fewer than `num` vectors.
     """
     if num > len(library.vectors):
-        raise UserError(f"the continuum library has {len(library.vectors)} vectors: expected {num} or more.")
+        own = len(library.vectors)
+        raise UserError(
+            f"the continuum library has {own} vectors, fewer than {num}: set --config.model.templates={own}."
+        )
     wave = grid.wave(library.loglam0 + grid.STEP * np.arange(library.vectors.shape[1]))
     window = library.vectors[:, (wave >= rest[0]) & (wave <= rest[1])].astype(np.float64)
     level = library.coefficients @ window.mean(1)

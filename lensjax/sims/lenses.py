@@ -114,8 +114,9 @@ def draw_scene(key, sim, half: float) -> tuple[Scene, dict[str, jax.Array]]:
         "source_x": source.x, "source_y": source.y, "source_re": source.re, "source_mag": light["mag"],
     }  # fmt: skip
     truth = {name: jnp.where(lens, value, 0.0) for name, value in truth.items()}
-    truth |= {"label": lens.astype(jnp.float32), "kind": kind.astype(jnp.float32), "centre_x": centre[0]}
-    truth |= {"centre_y": centre[1], "z_lens": jnp.where(red, central["redshift"], 0.0)}
+    truth |= {"label": lens.astype(jnp.float32), "kind": kind.astype(jnp.float32)}
+    centre_x, centre_y = jnp.where(star, 0.0, centre)  # where a central star is
+    truth |= {"centre_x": centre_x, "centre_y": centre_y, "z_lens": jnp.where(red, central["redshift"], 0.0)}
     return scene, truth | {"flux": jnp.where(star, stars[2][0], bulge.flux + disc)}
 
 

@@ -164,7 +164,7 @@ def draw_line(key, sim, instrument, galaxy, z, rest_lines) -> dict[str, jax.Arra
         "snr": flux * unit_snr,
         "line_flux": flux,
         "line_sigma": omega_kms,
-        "line_alpha": alpha,
+        "line_alpha": jnp.where(oii, 0.0, alpha),
         "peak": flux * profile.max(),
         "kind": 1.0 + oii,
     }

@@ -59,7 +59,8 @@ def make_task(config: Any, encoder: Any = None) -> Task:
         query_key, key_key, shuffle_key = (jax.random.fold_in(key, i) for i in range(3))
         queries, keys = (make_views(augment, batch, k) for k in (query_key, key_key))
         features, query, model_state = project(params, state.model_state, queries)
-        key_params = follow(params, state.extra["key_params"], moco.momentum)
+        momentum = jnp.where(state.step == 0, 0.0, moco.momentum)  # a run may begin with given weights
+        key_params = follow(params, state.extra["key_params"], momentum)
         shuffled = shuffle(shuffle_key, keys)
         positive = unshuffle(shuffle_key, project(key_params, state.model_state, shuffled)[1])
         positive = jax.lax.stop_gradient(positive)

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from lensjax.core import checkpoint, settings
-from lensjax.core.errors import UserError
 from lensjax.core.task import State, Task
 from lensjax.data.augment import centre, make_augment
 from lensjax.models import init_variables, make_model
@@ -87,12 +86,7 @@ def read_encoder(config: Any, like: tuple[Any, Any]) -> tuple[Any, Any]:
     path = pathlib.Path(config.finetune.encoder)
     path = path if path.exists() or path.is_absolute() else ROOT / path
     stored, params, model_state = checkpoint.restore_for_inference(path)
-    models = (c.model.to_dict() for c in (config, stored))
-    mine, theirs = ({k: v for k, v in m.items() if k not in settings.OF_THE_MACHINE} for m in models)
-    different = sorted(key for key in mine if key in theirs and mine[key] != theirs[key])
-    if different:
-        key = different[0]
-        raise UserError(f"{path} has config.model.{key} = {theirs[key]!r}, and this run {mine[key]!r}: take theirs.")
+    settings.check_same_model(stored.model, config.model, str(path))
     weights = {"encoder": params["encoder"]}, model_state
     checkpoint.check_same(weights, like, str(path))
     return weights

@@ -9,6 +9,7 @@ import pytest
 from scipy import special
 
 from configs import lens, ssl
+from lensjax.core.checkpoint import save_weights
 from lensjax.core.errors import UserError
 from lensjax.embed import catalogue, encoder, store
 from lensjax.embed.embed import embed
@@ -16,6 +17,7 @@ from lensjax.embed.encoder import Encoder, convert, make_encoder
 from lensjax.embed.linear import Probe
 from lensjax.embed.mocks import MockSource
 from lensjax.surveys.cutouts import Cutouts
+from lensjax.tasks import make_task
 from tests.models.test_torchvision import layout
 from tests.tiny import simulate_blob
 
@@ -42,6 +44,17 @@ class Source:
         images = np.broadcast_to(np.asarray(rows, np.float32)[:, None, None, None], (len(rows), 4, 4, 3)).copy()
         images[np.isin(rows, self.bad), 0, 0, 0] = np.nan
         return images
+
+
+def test_an_encoder_that_reads_images_otherwise_is_another(tmp_path):
+    config = ssl.get_config("smoke")
+    params, model_state, _ = make_task(config).init(jax.random.key(0))
+    found = []
+    for name in ("asinh", "rgb"):
+        config.model.stretch.name = name
+        save_weights(tmp_path / name, params, model_state, config)
+        found.append(make_encoder(config, tmp_path / name).identity)
+    assert found[0] != found[1]
 
 
 def mean_encoder(config, identity="a"):

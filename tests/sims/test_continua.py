@@ -156,5 +156,5 @@ def test_principal_axes_are_as_long_as_the_scatter_of_the_library():
     numbers = np.linalg.lstsq(units.T, scatter.T, rcond=None)[0]
     np.testing.assert_allclose(numbers.std(1), 1, rtol=0.01)
     assert (scatter - numbers.T @ units).std() < 0.1 * scatter.std()
-    with pytest.raises(UserError, match="has 10 vectors: expected 11"):
+    with pytest.raises(UserError, match=r"has 10 vectors, fewer than 11: set --config\.model\.templates=10"):
         continua.principal(library, 11)

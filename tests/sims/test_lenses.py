@@ -229,6 +229,7 @@ def colour(mocks, rows):
 def test_kinds_have_what_they_claim(mocks):
     kind = mocks["kind"]
     assert set(np.unique(kind)) == set(range(8))
+    np.testing.assert_array_equal((mocks["centre_x"] == 0) & (mocks["centre_y"] == 0), kind == galaxies.STAR)
     red = colour(mocks, (kind == galaxies.LENS) | (kind == galaxies.RED))
     spiral = colour(mocks, (kind == galaxies.SPIRAL) | (kind == galaxies.EDGE))
     assert red[0] - red[1] > 1.4 > 1.0 > spiral[0] - spiral[1]

@@ -130,6 +130,7 @@ def test_paper_law_has_its_floor_and_its_widths():
 
 def test_oii_emitters_are_doublets():
     batch = mocks(num=256, oii_fraction=1.0, line_fraction=1.0, dirt=0.0)
+    assert np.all(batch["line_alpha"] == 0) and np.all(batch["kind"] == 2)  # a doublet has no tail
     assert (batch["kind"] == 2).all()
     second = batch["profile"].copy()
     brightest = second.argmax(1)

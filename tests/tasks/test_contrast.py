@@ -15,7 +15,7 @@ from lensjax.core import sharding
 from lensjax.core.checkpoint import Checkpoints
 from lensjax.core.errors import UserError
 from lensjax.core.optim import make_optimizer
-from lensjax.core.task import init_state, make_train_step
+from lensjax.core.task import begin, init_state, make_train_step
 from lensjax.tasks import contrast
 from tests.tiny import simulate_blob
 
@@ -42,6 +42,14 @@ def case():
 
 def batch(seed=0, count=8):
     return jax.device_get(jax.jit(jax.vmap(simulate_blob))(jax.random.split(jax.random.key(seed), count)))
+
+
+def test_keys_are_those_of_the_weights_that_a_run_begins_with():
+    _, task, _, state, step = case()
+    given = jax.tree.map(lambda x: x + 0.1, state.params)
+    begun = begin(task._replace(warm=lambda params, model_state: (given, model_state)), state)
+    after, _ = step(begun, batch(), KEY)
+    jax.tree.map(np.testing.assert_array_equal, after.extra["key_params"], given)
 
 
 def test_the_loss_starts_near_log_of_the_queue():

@@ -1,0 +1,18 @@
+"""Configs of weights: what of the model may differ from the user's own."""
+
+import pytest
+
+from configs import lya
+from lensjax.core import settings
+from lensjax.core.errors import UserError
+
+
+def test_a_model_that_reads_its_input_otherwise_is_another():
+    trained, mine = lya.get_config().model, lya.get_config().model
+    mine.update({"chunk": 1, "dropout": 0.9, "conv": ("gemm", "gemm")})
+    settings.check_same_model(trained, mine, "here")
+    del trained["templates"]  # as of older weights
+    settings.check_same_model(trained, mine, "here")
+    mine.channels = mine.channels[::-1]
+    with pytest.raises(UserError, match=r"here has config\.model\.channels = "):
+        settings.check_same_model(trained, mine, "here")
