@@ -43,9 +43,7 @@ def default() -> config_dict.ConfigDict:
 
     # Simulator, sims/lya.py. Every law is named in its docstring.
     config.sim = config_dict.ConfigDict()
-    config.sim.continuum = (
-        "passive"  # shipped; or a file: continua.npz, spEigenGal-*.fits (model.templates 4)
-    )
+    config.sim.continuum = "passive"  # shipped; or a file: continua.npz, spEigenGal-*.fits (model.templates 4)
     config.sim.num_eigenvectors = 6
     config.sim.redshift = (0.3, 0.9)
     config.sim.line_fraction = 0.3
