@@ -122,7 +122,7 @@ def unshuffle(key: jax.Array, x: jax.Array) -> jax.Array:
     return x[jnp.argsort(jax.random.permutation(key, len(x)))]
 
 
-def follow(params: Any, key_params: Any, momentum: float) -> Any:
+def follow(params: Any, key_params: Any, momentum: jax.Array | float) -> Any:
     """The key encoder's next parameters: `momentum` of its own, the rest of the query encoder's (He+ 2020, eq. 2)."""
     return jax.lax.stop_gradient(optax.incremental_update(params, key_params, 1 - momentum))
 
