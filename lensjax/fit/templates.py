@@ -79,12 +79,12 @@ def equations_at_rest(flux: jax.Array, ivar: jax.Array, basis: Basis, where: Pla
     are interpolated between pixels, not the templates: for templates that are smooth over a pixel the same.
 
     Args:
-        flux, ivar: (P,), ivar 0 = not fitted.
+        flux, ivar: (P,), any unit u and u^-2; ivar 0 = not fitted.
         basis: K templates.
         where: the place of the first observed pixel.
 
     Returns:
-        gram (K, K) and moment (K,).
+        gram (K, K), sum of ivar times two templates, and moment (K,), sum of ivar times flux and a template.
     """
     vectors = jnp.asarray(basis.vectors)
     (k, m), num = vectors.shape, flux.shape[0]

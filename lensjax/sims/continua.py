@@ -143,7 +143,7 @@ def build_library(
         z: (N,).
         smooth: pixels, as in `decompose`.
     """
-    order = np.argsort(z)
+    order = np.argsort(z, kind="stable")
     shift = np.round(np.log10(1 + z[order]) / grid.STEP).astype(int)
     rest, weight = np.zeros((2, len(z), len(loglam) + np.ptp(shift)))
     for i, (row, start) in enumerate(zip(order, shift.max() - shift, strict=True)):
