@@ -44,10 +44,13 @@ def build_continua(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
         draw(objects, loglam, library).savefig(temporary, dpi=150)
     wave = grid.wave(library.loglam0 + grid.STEP * np.array([0, library.vectors.shape[1]]))
     low, high = redshifts(library, grid.window(*config.data.window))
+    use = f'Use it with --config.sim.continuum={folder / NAME} --config.sim.redshift="({low:.2f}, {high:.2f})"'
+    if low >= high:
+        window = "{:.0f}-{:.0f} A".format(*config.data.window)
+        use = f"It covers {window} at no redshift: give more spectra, or narrow config.data.window."
     print(
         f"{folder / NAME}: {len(objects.z)} objects at z {library.z[0]:.2f}-{library.z[-1]:.2f}, {settings.vectors} "
-        f"vectors, {wave[0]:.0f}-{wave[1]:.0f} A at rest. Use it with --config.sim.continuum={folder / NAME} "
-        f'--config.sim.redshift="({low:.2f}, {high:.2f})"'
+        f"vectors, {wave[0]:.0f}-{wave[1]:.0f} A at rest. {use}"
     )
     return folder / NAME
 

@@ -269,9 +269,12 @@ def make_continua(library: Library, loglam: np.ndarray, redshift: tuple[float, f
     start = (loglam[0] - np.log10(1 + centres) - library.loglam0) / grid.STEP
     if start.min() < 0 or start.max() + len(loglam) > library.vectors.shape[1]:
         low, high = reach(library, loglam)
+        window = f"{10 ** loglam[0]:.0f} to {10 ** loglam[-1]:.0f} A"
+        if low >= high:
+            raise UserError(f"the continua reach from {window} at no redshift: narrow config.data.window.")
         raise UserError(
-            f"the continua reach from {10 ** loglam[0]:.0f} to {10 ** loglam[-1]:.0f} A at redshifts {low:.3f} to "
-            f"{high:.3f}, and mocks of {redshift[0]:g} to {redshift[1]:g} are asked for: narrow config.sim.redshift."
+            f"the continua reach from {window} at redshifts {low:.3f} to {high:.3f}, and mocks of {redshift[0]:g} to "
+            f"{redshift[1]:g} are asked for: narrow config.sim.redshift."
         )
     wave = 10**loglam
     norm = (wave > NORM[0]) & (wave < NORM[1])

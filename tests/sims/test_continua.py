@@ -105,6 +105,9 @@ def test_a_library_that_ends_within_the_window_is_refused():
     with pytest.raises(UserError, match=r"at redshifts .* to 0\.720, and mocks of 0\.3 to 0\.9 are asked for"):
         continua.make_continua(short, LOGLAM, (0.3, 0.9), 6)
     assert continua.reach(short, LOGLAM)[1] == pytest.approx(0.72, abs=1e-3)
+    shorter = short._replace(vectors=short.vectors[:, : len(LOGLAM) - 1])
+    with pytest.raises(UserError, match=r"from 3800 to 4999 A at no redshift: narrow config.data.window"):
+        continua.make_continua(shorter, LOGLAM, (0.3, 0.9), 6)
     spectra = [draw(continua.make_continua(x, LOGLAM, (0.3, 0.72), 6), 0.715)[0] for x in (whole, short)]
     np.testing.assert_allclose(*spectra, rtol=2e-3)
 
