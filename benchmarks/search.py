@@ -96,7 +96,7 @@ def peak(plates: pathlib.Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--plates", type=int, default=20, help=f"of {FIBERS} spectra; {DIFFERENT} differ, the rest repeat"
+        "--plates", type=int, default=60, help=f"of {FIBERS} spectra; {DIFFERENT} differ, the rest repeat"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peak", type=pathlib.Path, metavar="FOLDER")

@@ -91,6 +91,7 @@ def demo(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     small = ssl.get_config("demo")
     for block in ("data", "augment", "model", "sim", "embed", "neighbours", "probe"):
         config[block].update(small[block].to_dict())
+    config.data.uniform_mag = False  # no labelled object is left out
     config.train.update(dict(steps=600, batch_size=128, log_every=20, eval_every=200, checkpoint_every=100))
     config.optim.update(dict(name="adamw", learning_rate=2e-3, encoder_factor=0.3, warmup_steps=50, clip_norm=1.0))
     config.data.lens_share = 0.3

@@ -35,12 +35,12 @@ def train(
 ) -> dict[str, float]:
     """Train config's task in workdir, from its newest checkpoint if there is one; returns the last test metrics.
 
-    Writes config.json, checkpoints/, metrics.jsonl, curves.png. On one device a run that was killed and started again
-    equals an undisturbed one bit for bit. SIGTERM and Ctrl-C save a checkpoint, then raise SystemExit.
+    Writes config.json, data.txt, checkpoints/, metrics.jsonl, curves.png. On one device a run that was killed and
+    started again equals an undisturbed one bit for bit. SIGTERM and Ctrl-C save a checkpoint, then raise SystemExit.
 
     task, batches, metrics, devices: stand in for those of the config; metrics(predictions, truth) takes dicts of
-    arrays (N,), and predictions also (N, D). Raises UserError for a workdir of another config, for weights of
-    config.train.start that are of another model, and for a loss that is not finite, naming the step.
+    arrays (N,), and predictions also (N, D). Raises UserError for a workdir of another config or of other objects, for
+    weights of config.train.start that are of another model, and for a loss that is not finite, naming the step.
     """
     mesh = sharding.make_mesh(devices)
     sharding.check_batch_size(mesh, config.train.batch_size)
@@ -49,7 +49,9 @@ def train(
     if config.train.start:
         task = task._replace(warm=make_warm(config))
     tx = make_optimizer(config.optim, config.train.steps)
-    run = _Run(config, mesh, task, batches or make_batches(config, mesh=mesh), metrics or _default_metrics(config))
+    batches = batches or make_batches(config, mesh=mesh)
+    settings.claim_data(workdir, batches.identity, writes=jax.process_index() == 0)
+    run = _Run(config, mesh, task, batches, metrics or _default_metrics(config))
     folder = pathlib.Path(workdir) / "checkpoints"
     with Checkpoints(folder, config.train.best_metric, config.train.best_mode) as checkpoints:
         state, pending = _start(checkpoints, task, tx, mesh, jax.random.key(config.seed))

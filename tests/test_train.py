@@ -15,10 +15,10 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from configs import lya
-from lensjax.core import checkpoint
+from lensjax.core import checkpoint, settings
 from lensjax.core.errors import UserError
 from lensjax.core.journal import read_rows
-from lensjax.data.batches import Batches, make_batches
+from lensjax.data.batches import Batches, from_arrays, make_batches
 from lensjax.tasks import make_task
 from lensjax.train import make_warm, train
 from tests.tiny import simulate, tiny_config, tiny_metrics, tiny_task
@@ -122,6 +122,16 @@ def test_another_config_is_refused(undisturbed):
     config.data.num_test = 21
     with pytest.raises(UserError, match=r"config\.data\.num_test = 20 where this run has 21"):
         _train(undisturbed[0], config)
+
+
+def test_a_run_goes_on_with_its_own_objects_alone(tmp_path):
+    one, other = (np.random.default_rng(0).normal(size=(n, 16)).astype(np.float32) for n in (40, 41))
+    made = [from_arrays({"x": x, "label": x[:, 0]}, {"x": x[:4], "label": x[:4, 0]}, 8, 0) for x in (one, other)]
+    assert made[0].identity.startswith("40 + 4 objects") and made[0].identity != made[1].identity
+    settings.claim_data(tmp_path, made[0].identity)
+    settings.claim_data(tmp_path, made[0].identity)
+    with pytest.raises(UserError, match="are not those that the run in"):
+        _train(tmp_path, batches=made[1])
 
 
 def test_other_devices_go_on_with_a_run(undisturbed, tmp_path):

@@ -12,6 +12,8 @@ from lensjax.core.files import write_text
 
 # What a resumed run may not change: it would be another experiment in the same folder.
 FROZEN = ("system", "seed", "data", "sim", "model", "loss", "augment", "moco", "optim.name", "train.batch_size")
+FROZEN += ("train.start", "finetune.encoder", "optim.encoder_factor")
+DATA = "data.txt"  # in a workdir: which objects it is trained on
 # Keys of config.model that say how a machine runs the network: the user's, whatever the weights were trained with.
 OF_THE_MACHINE = ("chunk", "conv", "pointwise", "dtype")
 LOOSE = ("data.dir", *(f"model.{name}" for name in OF_THE_MACHINE))  # of the frozen ones
@@ -69,6 +71,21 @@ def check_same_model(trained: Any, mine: Any, where: str) -> None:
     if different:
         key = different[0]
         raise UserError(f"{where} has config.model.{key} = {theirs[key]!r}, and this run {ours[key]!r}: take theirs.")
+
+
+def claim_data(workdir: str | os.PathLike, identity: str, writes: bool = True) -> None:
+    """Write the `identity` of the training data to data.txt; UserError where the folder holds a run on other data.
+
+    The split into training and test objects hangs on them all: one that a run was trained on could be tested on.
+    """
+    path = pathlib.Path(workdir) / DATA
+    if path.exists() and path.read_text() != identity:
+        raise UserError(
+            f"the objects to train on are not those that the run in {workdir} began with: give them, or take another "
+            "--workdir."
+        )
+    if writes and identity:
+        write_text(path, identity)
 
 
 def claim_workdir(workdir: str | os.PathLike, config: Any, writes: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import hashlib
 import importlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ Batch = dict[str, Any]
 SIMULATORS = {"lya": "lensjax.sims.lya", "mgii": "lensjax.sims.mgii"}
 SIMULATORS |= dict.fromkeys(("ssl", "lens"), "lensjax.sims.lenses")
 WHOLE_RANGE = "lensjax.sims.whole"  # of spectra where config.sim.whole_range is set
+SMALL = 8  # values of an object at most that its identity is made of
 READERS = 2  # threads that gather batches, each its own
 SPLITS = {"train": 0, "test": 1}  # seeds of the two splits never meet
 # What no observer knows: not computed unless asked for.
@@ -33,6 +35,7 @@ class Batches(NamedTuple):
     num_train: int  # examples of an epoch
     num_test: int
     on_device: bool = False  # drawn by a jitted simulator, not gathered from host arrays
+    identity: str = ""  # of the objects of both splits, which changes with them; empty: drawn from a seed
 
 
 def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = None, oracle: bool = False) -> Batches:
@@ -159,7 +162,19 @@ def from_arrays(train: Batch, test: Batch, size: int, seed: int, oracle: bool = 
             return shared_rows(train["label"], share, size, seed, step)
         return epoch_rows(n_train, size, seed, step)
 
-    return Batches(lambda step: take(train, rows_of(step)), test_batches, n_train, n_test)
+    identity = _identity([train, test])
+    return Batches(lambda step: take(train, rows_of(step)), test_batches, n_train, n_test, identity=identity)
+
+
+def _identity(splits: list[Batch]) -> str:
+    """Numbers of objects, and a digest of what is small of each: of labels, not of images."""
+    digest, sizes = hashlib.sha256(), []
+    for arrays in splits:
+        small = {name: x for name, x in sorted(arrays.items()) if isinstance(x, np.ndarray) and x[:1].size <= SMALL}
+        for name, values in small.items():
+            digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
+        sizes.append(str(len(next(iter(arrays.values())))))
+    return f"{' + '.join(sizes)} objects, {digest.hexdigest()}\n"
 
 
 def stream(batches: Batches, steps: range) -> Iterator[Batch]:

@@ -45,12 +45,13 @@ def load_cutouts(config: Any, source: Any = None) -> tuple[dict[str, Any], dict[
         source = open_cutouts(config.data.input, config.data.size, holes=True)
     check_bands(source, config)
     table = source.table()
-    rows = np.random.default_rng(config.seed).permutation(chosen(table, len(source), config.data))
+    good = np.asarray(table["status"]) == OK if "status" in table else np.ones(len(source), bool)
     labelled = config.system in SUPERVISED
     if labelled:
-        rows = rows[np.isin(np.asarray(table["label"])[rows], (0, 1))]
-        if not len(rows):
+        good &= np.isin(np.asarray(table["label"]), (0, 1))
+        if not good.any():
             raise UserError(f"{config.data.input} has no column label, 1 a lens, 0 none: give one, or --mode=inject.")
+    rows = np.random.default_rng(config.seed).permutation(chosen(table, good, config.data))
     num_test = min(config.data.num_test, len(rows) // 10)
     if len(rows) - num_test < config.train.batch_size:
         raise UserError(
@@ -91,14 +92,13 @@ def observe(source: Any, table: Table, rows: np.ndarray) -> dict[str, Any]:
     return {"image": Images(source, rows), "psfsize": psfsize, "noise": noise, "ebv": ebv}
 
 
-def chosen(table: Table, count: int, settings: Any) -> np.ndarray:
-    """Rows to train on: with an image, and brighter than settings.mag_max in z or of unknown magnitude.
+def chosen(table: Table, good: np.ndarray, settings: Any) -> np.ndarray:
+    """Rows to train on: those that are good (N,), and brighter than settings.mag_max in z or of unknown magnitude.
 
     With settings.uniform_mag, settings.num_train of them at most, as evenly in magnitude as there are any. settings:
     config.data.
     """
-    good = np.asarray(table["status"]) == OK if "status" in table else np.ones(count, bool)
-    mag = np.full(count, np.nan)
+    mag = np.full(len(good), np.nan)
     if "flux" in table:
         mag = labels.magnitude(np.asarray(table["flux"])[:, -1])
     rows = np.flatnonzero(good & ~(mag >= settings.mag_max))

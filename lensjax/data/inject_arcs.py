@@ -67,7 +67,8 @@ def observing(images, rows, table, sim) -> tuple[np.ndarray, np.ndarray]:
     psfsize, depth = (np.asarray(table[name], np.float32)[rows] for name in ("psfsize", "psfdepth"))
     median = (location + scale) * np.float32(bands.PIXEL * bands.FWHM)
     psfsize = np.where(psfsize > 0, psfsize, median)
-    scatter = np.median(np.abs(np.diff(images, axis=2)), axis=(1, 2)) * np.float32(MAD)
+    step = np.ma.masked_equal(np.abs(np.diff(images, axis=2)), 0)  # not of what is padded or filled
+    scatter = np.ma.filled(np.ma.median(step, axis=(1, 2)), 0) * np.float32(MAD)
     stated = np.asarray(bands.pixel_noise(np.where(depth > 0, depth, 1.0), psfsize), np.float32)
     noise = np.where(depth > 0, stated, scatter)
     return psfsize.astype(np.float32), np.maximum(noise, 1e-5).astype(np.float32)

@@ -58,6 +58,8 @@ def embed(
         progress.advance()
     progress.close()
     if not chunks.missing() and not (chunks.folder / SUMMARY).exists():
+        if len(mine) < chunks.count():
+            _look_again(source, chunks, config.embed.batch_size)
         table = source.table() | _scores(chunks, encoder)
         chunks.finish(table, {"dtype": config.embed.dtype, "weights": encoder.identity})
     embedded = sum(int(np.isfinite(np.load(p, mmap_mode="r")[:, 0]).sum()) for p in chunks.folder.glob("part-*.npy"))
@@ -95,6 +97,14 @@ def _embed_rows(source: Any, encoder: Encoder, rows: range, size: int) -> np.nda
             parts.append(_collect(*flying.popleft()))
     parts += [_collect(*item) for item in flying]
     return np.concatenate(parts)
+
+
+def _look_again(source: Any, chunks: Chunks, size: int) -> None:
+    """Read once more what has no embedding: only the process that read an image knows what was wrong with it."""
+    for number in range(chunks.count()):
+        lost = np.flatnonzero(~np.isfinite(np.load(chunks.path(number), mmap_mode="r")[:, 0]))
+        for start in range(0, len(lost), size):
+            source.read(chunks.span(number).start + lost[start : start + size])
 
 
 def _scores(chunks: Chunks, encoder: Encoder) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ from lensjax.core.files import replacing, write_text
 from lensjax.embed import linear
 from lensjax.embed.probe_figures import draw_probe
 from lensjax.embed.store import Embeddings
+from lensjax.surveys.catalogues import read_table
 from lensjax.surveys.labels import match_lenses
 from lensjax.tasks.metrics import average_precision, roc_auc
 
@@ -116,16 +117,9 @@ def _read_labels(path: str, embeddings: Embeddings) -> np.ndarray:
     others within a cutout of it -1, the rest 0 (surveys/labels.py); lenses without a place are left out, and counted on
     stderr. UserError for a table that cannot be used.
     """
-    from astropy.table import Table
-
     if not pathlib.Path(path).is_file():
         raise UserError(f"no table of labels at {path}: give a file with the columns row and label, or ra and dec.")
-    try:
-        table: Any = Table.read(path)
-    except Exception as error:  # astropy raises a different kind for every format
-        raise UserError(
-            f"the table of labels {path} cannot be read ({type(error).__name__}): give one that astropy reads."
-        ) from error
+    table = read_table(path, "the table of labels")
     columns = {name.lower(): table[name] for name in table.colnames}
     names = next((pair for pair in (("row", "label"), ("ra", "dec")) if set(pair) <= set(columns)), ())
     if not names:

@@ -84,7 +84,14 @@ def write_objects(path: pathlib.Path, table: dict[str, np.ndarray]) -> None:
             flux = np.asarray(flat[f"flux_{band}"], float)
             flat[f"mag_{band}"] = np.where(flux > 0, 22.5 - 2.5 * np.log10(np.where(flux > 0, flux, 1.0)), np.nan)
     with replacing(path) as temporary:
-        pq.write_table(pa.table({name: pa.array(values) for name, values in flat.items()}), temporary)
+        pq.write_table(pa.table({name: pa.array(_text(values)) for name, values in flat.items()}), temporary)
+
+
+def _text(values: np.ndarray) -> np.ndarray:
+    """The same; text without what no file of text holds, as bytes of a file's name that are not UTF-8."""
+    if values.dtype.kind != "U":
+        return values
+    return np.char.decode(np.char.encode(values, "utf-8", "replace"), "utf-8")
 
 
 class Embeddings:

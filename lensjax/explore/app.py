@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import pathlib
+import sys
 import tempfile
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 import lensjax
 from lensjax.core.errors import UserError
-from lensjax.explore.gallery import SORTS, Gallery, Request
+from lensjax.explore.gallery import DIGITS, SORTS, Gallery, Request
 from lensjax.explore.grades import GRADES
 from lensjax.surveys.catalogues import WRITERS
 
@@ -25,7 +26,12 @@ def explore(config: Any, workdir: str | pathlib.Path) -> None:
 
     UserError where the port is taken, or Flask is not installed.
     """
-    app = make_app(Gallery(config, workdir))
+    gallery = Gallery(config, workdir)
+    app = make_app(gallery)
+    if gallery.grades.strays:
+        print(
+            f"{gallery.grades.path}: {gallery.grades.strays} grades are of objects that are not here", file=sys.stderr
+        )
     from werkzeug.serving import make_server
 
     try:
@@ -82,6 +88,8 @@ def make_app(gallery: Gallery) -> Any:
     @app.post("/api/grades")
     def grade() -> Any:
         given = request.get_json()
+        if not isinstance(given, dict):
+            raise UserError("expected an object and its grade.")
         gallery.grades.set(int(_number(given, "object", -1)), str(given.get("grade", "")))
         return jsonify(graded=int((gallery.grades.column() != "").sum()))
 
@@ -96,13 +104,13 @@ def make_app(gallery: Gallery) -> Any:
         if file is None or not file.filename:
             raise UserError("no image came with the request: choose a file.")
         with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / pathlib.Path(file.filename).name
+            path = pathlib.Path(folder) / f"image-{pathlib.PurePosixPath(file.filename).name}"
             file.save(path)
             return jsonify(query=gallery.upload(path))
 
     @app.get("/picture/<name>.png")
     def picture(name: str) -> Any:
-        png = gallery.picture(int(name) if name.isdecimal() else name)
+        png = gallery.picture(int(name) if name.isdecimal() and len(name) <= DIGITS else name)
         return Response(png, mimetype="image/png", headers={"Cache-Control": "no-store"})
 
     @app.get("/graded.<suffix>")

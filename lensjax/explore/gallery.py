@@ -21,8 +21,8 @@ from lensjax.explore.grades import LENSES, NAME, OTHERS, Grades
 from lensjax.surveys import viewer
 from lensjax.surveys.block import BadFile
 from lensjax.surveys.catalogues import make_table, write_table
-from lensjax.surveys.cutouts import Cutouts, open_cutouts
-from lensjax.surveys.image_files import open_images
+from lensjax.surveys.cutouts import Cutouts
+from lensjax.surveys.image_files import ImageFile, open_images
 
 SORTS = ("score", "magnitude", "object", "similarity", "taught")  # the first that there is comes up first
 STEM = "graded"
@@ -31,6 +31,7 @@ SHOWN = ("name", "ra", "dec", "known", "viewer", "score", "similarity", "mag_g",
 SAMPLE = 1_024  # objects, graded and drawn, that are learned from: of one size, so that one program serves them all
 PICTURES = 4_096  # that are kept
 OPEN = 16  # files of images of which what they hold is kept
+DIGITS = 18  # of an object's number at most
 BLANK = np.zeros((32, 32, 3), np.float32)  # in place of an image that is not there
 
 
@@ -107,7 +108,7 @@ class Gallery:
     def _vector(self, query: str) -> np.ndarray:
         if query in self._uploads:
             return self._uploads[query]
-        if not query.isdecimal() or int(query) >= self.embeddings.rows:
+        if not query.isdecimal() or len(query) > DIGITS or int(query) >= self.embeddings.rows:
             raise UserError(f"there is no object {query}: expected 0 to {self.embeddings.rows - 1}.")
         vector = self.embeddings.take(np.array([int(query)]))[0]
         if not np.isfinite(vector).all():
@@ -121,7 +122,7 @@ class Gallery:
             encoder = self._encoder
             if encoder.identity != self.embeddings.about["weights"]:
                 raise UserError("the weights changed since the objects were embedded: run --mode=embed again.")
-            source = open_cutouts(str(path), encoder.config.augment.size)
+            source = Cutouts([(path.name, _images(path))], encoder.config.augment.size)
             image = source.read(np.array([0]))
             if not np.isfinite(image).all():
                 raise UserError(f"the image cannot be used: {source.table()['status'][0]}.")
@@ -214,6 +215,14 @@ class _Files:
             for i, image in zip(mine, source.read(self._row[numbers[mine]]), strict=True):
                 images[i] = image
         return images
+
+
+def _images(path: pathlib.Path) -> ImageFile | str:
+    """What is in a file, or why it cannot be used."""
+    try:
+        return open_images(path)
+    except BadFile as error:
+        return str(error)
 
 
 def _open_file(path: str) -> Cutouts | None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import pathlib
 import threading
 
@@ -12,19 +13,22 @@ from lensjax.core.files import write_text
 
 NAME = "grades.csv"
 GRADES = {"A": "a lens", "B": "probably a lens", "C": "perhaps a lens", "X": "no lens"}
+Given = dict[tuple[str, int], tuple[str, str]]  # (whole path, row) -> path as it is in the file, grade
 LENSES, OTHERS = ("A", "B"), ("X",)
 
 
 class Grades:
     """Grades of objects named by file and row (N,), so that they outlive new embeddings.
 
-    Grades of objects that are not among these stay in the file. UserError for a file that cannot be read.
+    Grades of objects that are not among these stay in the file, `strays` of them. Every change is made to the file as
+    it is by then: another app of the same workdir may have written it. UserError for a file that cannot be read.
     """
 
     def __init__(self, path: pathlib.Path, file: np.ndarray, row: np.ndarray):
         self.path, self._lock = path, threading.Lock()
-        self._names = list(zip(map(str, file), map(int, row), strict=True))
+        self._names = list(zip(map(_whole, map(str, file)), map(int, row), strict=True))
         self._given = _read(path)
+        self.strays = len(self._given.keys() - set(self._names))
 
     def set(self, number: int, grade: str) -> None:
         """Grade an object; "" takes its grade back."""
@@ -33,33 +37,40 @@ class Grades:
         if not 0 <= number < len(self._names):
             raise UserError(f"there is no object {number}: expected 0 to {len(self._names) - 1}.")
         with self._lock:
-            self._given.pop(self._names[number], None)
+            given = _read(self.path)
+            given.pop(self._names[number], None)
             if grade:
-                self._given[self._names[number]] = grade
-            _write(self.path, self._given)
+                given[self._names[number]] = self._names[number][0], grade
+            _write(self.path, given)
+            self._given = given
 
     def column(self) -> np.ndarray:
         """(N,) text, "" where there is no grade."""
-        return np.array([self._given.get(name, "") for name in self._names], "U1")
+        return np.array([self[number] for number in range(len(self._names))], "U1")
 
     def __getitem__(self, number: int) -> str:
-        return self._given.get(self._names[number], "")
+        return self._given.get(self._names[number], ("", ""))[1]
 
 
-def _read(path: pathlib.Path) -> dict[tuple[str, int], str]:
+def _whole(file: str) -> str:
+    """The path however it was spelled; "mock" is none."""
+    return file if file == "mock" else os.path.abspath(file)
+
+
+def _read(path: pathlib.Path) -> Given:
     if not path.is_file():
         return {}
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     try:
-        return {(row["file"], int(row["row"])): row["grade"] for row in rows}
+        return {(_whole(row["file"]), int(row["row"])): (row["file"], row["grade"]) for row in rows}
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path} is no table of file, row and grade: mend it, or move it away.") from None
 
 
-def _write(path: pathlib.Path, given: dict[tuple[str, int], str]) -> None:
+def _write(path: pathlib.Path, given: Given) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("file", "row", "grade"))
-    writer.writerows((file, row, grade) for (file, row), grade in given.items())
+    writer.writerows((file, row, grade) for (_, row), (file, grade) in given.items())
     write_text(path, text.getvalue())

@@ -12,6 +12,7 @@ import numpy as np
 from lensjax.core.errors import UserError
 from lensjax.physics import grid, lines, quasar
 from lensjax.surveys.block import Block
+from lensjax.surveys.catalogues import read_table
 
 ALIASES = {
     "plate": ("PLATE",),
@@ -64,15 +65,9 @@ def read_absorbers(path: str) -> Columns:
 
 def _read_table(path: pathlib.Path) -> Columns:
     """All columns, names in capitals, masked values NaN or -1."""
-    from astropy.table import Table
-
     if not path.is_file():
         raise UserError(f"the catalogue {path} is no file: give a table of absorbers, FITS or CSV")
-    text = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".txt": "ascii", ".dat": "ascii", ".tsv": "ascii.tab"}
-    try:
-        table = Table.read(path, format=text.get(path.suffix.lower(), "fits"))
-    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
-        raise UserError(f"the catalogue {path} cannot be read ({error}): expected a FITS or CSV table") from None
+    table = read_table(path, "the catalogue")
     columns = {name.upper(): np.ma.asarray(table[name]) for name in table.colnames}
     return {name: column.filled(np.nan if column.dtype.kind == "f" else -1)
             for name, column in columns.items() if column.dtype.kind in "fiu"}  # fmt: skip

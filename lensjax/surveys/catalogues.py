@@ -1,4 +1,4 @@
-"""Catalogues: one documented table as .fits, .ecsv, .vot and .parquet, which astropy and TOPCAT read."""
+"""Catalogues: one documented table as .fits, .ecsv, .vot and .parquet, which astropy and TOPCAT read; users' own."""
 
 import json
 import pathlib
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lensjax.core.errors import UserError
 from lensjax.core.files import replacing
 
 Columns = dict[str, np.ndarray]
@@ -14,6 +15,7 @@ Described = dict[str, tuple[str, str, str]]
 
 VOTABLE = "1.3"  # later versions forbid Angstrom and erg
 TEXT_LENGTH = 24  # of text columns at least, so that none has length zero
+TEXTS = {".csv": "ascii.csv", ".tsv": "ascii.tab", ".txt": "ascii", ".dat": "ascii"}  # which astropy does not guess
 MARGIN = 1e-6  # of the last digit: what binary fractions fall short of a decimal one
 
 
@@ -49,6 +51,19 @@ def make_table(columns: Columns, meta: dict[str, Any], described: Described) -> 
             extra = {"ucd": ucd} if ucd else None
             table[name] = Column(values, unit=unit or None, description=description, meta=extra)
     return table
+
+
+def read_table(path: str | pathlib.Path, what: str) -> Any:
+    """A user's table, in any format that astropy reads; UserError, which says `what` it is, where it cannot."""
+    from astropy.table import Table
+
+    try:
+        return Table.read(path, format=TEXTS.get(pathlib.Path(path).suffix.lower()))
+    except Exception as error:  # astropy raises a different kind for every format
+        raise UserError(
+            f"{what} {path} cannot be read ({type(error).__name__}): give FITS, CSV, VOTable, or another that astropy "
+            "reads."
+        ) from error
 
 
 def write_table(folder: pathlib.Path, stem: str, table: Any) -> list[pathlib.Path]:

@@ -7,6 +7,7 @@ source.table()["flux"]; source.read([3, 17])
 import collections
 import contextlib
 import glob
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -166,7 +167,7 @@ def open_cutouts(source, size: int | None = None, holes: bool = False) -> Cutout
 
 
 def find_images(source) -> list[pathlib.Path]:
-    """Sorted paths of the files of images that `source` names; UserError where there are none."""
+    """Sorted absolute paths of the files of images that `source` names; UserError where there are none."""
     if isinstance(source, list | tuple):
         return [path for item in source for path in find_images(item)]
     path = pathlib.Path(source).expanduser()
@@ -182,7 +183,7 @@ def find_images(source) -> list[pathlib.Path]:
         raise UserError(
             f"input {source or '(nothing)'}: {what}; expected {', '.join(SUFFIXES)}, or a list of such files"
         )
-    return sorted(found)
+    return sorted(pathlib.Path(os.path.abspath(path)) for path in found)
 
 
 def _is_images(path: pathlib.Path) -> bool:

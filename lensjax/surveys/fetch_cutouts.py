@@ -18,6 +18,7 @@ from lensjax.surveys.download import Missing, Pace, download, fetch_all, is_comp
 from lensjax.surveys.fits import image, open_fits
 from lensjax.surveys.sweep import read_sweep
 
+RA, DEC = ("ra", "ra_deg", "raj2000", "target_ra"), ("dec", "dec_deg", "decj2000", "dej2000", "target_dec")
 COLUMNS = ("file", "ra", "dec", "status")
 REQUEST = "request.json"  # beside the cutouts
 RECORDED = ("layer", "bands", "pixel")
@@ -99,7 +100,7 @@ def has_light(path: pathlib.Path) -> bool:
 
 def read_positions(path: str) -> list[Position]:
     """Different positions (degrees) of a FITS table with RA and DEC, or of a text file: a header naming ra and dec, in
-    any place and case, or else the first two numbers of each line."""
+    any place and case (also ra_deg, raj2000, ...), or else the first two numbers of each line."""
     if not path:
         raise UserError("nothing to fetch: set config.fetch_cutouts.list to a file of positions, ra and dec in degrees")
     file = pathlib.Path(path).expanduser()
@@ -128,12 +129,15 @@ def _read_text(path: pathlib.Path) -> list[tuple[float, float]]:
         parts = re.split(r"[,;|\t]", text)
         cells = [part.strip() for part in parts] if len(parts) > 1 else text.split()
         names = [cell.strip('" ').lower() for cell in cells]
-        if {"ra", "dec"} <= set(names):
-            place = (names.index("ra"), names.index("dec"))
+        header = [[names.index(name) for name in either if name in names] for either in (RA, DEC)]
+        if all(header):
+            place = (header[0][0], header[1][0])
         elif any(cells):
             try:
                 found.append((float(cells[place[0]]), float(cells[place[1]])))
             except (ValueError, IndexError):
-                if number > 1:
-                    raise UserError(f"line {number} of {path} is {line!r}: expected ra and dec in degrees") from None
+                if number > 1 or len(cells) > 2:
+                    raise UserError(
+                        f"line {number} of {path} is {line!r}: expected ra and dec in degrees, or a header of them"
+                    ) from None
     return found

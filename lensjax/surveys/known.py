@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lensjax.core.errors import UserError
-from lensjax.surveys.catalogues import iau_name
+from lensjax.surveys.catalogues import iau_name, read_table
 
 NAMES = ("name", "id", "objid", "target")  # columns that hold a name, in order of preference
 
@@ -89,14 +89,8 @@ def _read_version(path: str, version: tuple[int, ...]) -> tuple[np.ndarray, Any]
     del version
     from astropy import units
     from astropy.coordinates import SkyCoord
-    from astropy.table import Table
 
-    try:
-        table = Table.read(path)
-    except Exception as error:  # astropy raises a different kind for every format
-        raise UserError(
-            f"the table of known objects {path} cannot be read ({type(error).__name__}): give one that astropy reads."
-        ) from error
+    table = read_table(path, "the table of known objects")
     columns = {name.lower(): table[name] for name in table.colnames}
     ra, dec = (columns.get(name, columns.get(f"{name}_deg", columns.get(f"{name}j2000"))) for name in ("ra", "dec"))
     numbers = all(column is not None and column.dtype.kind in "fiu" for column in (ra, dec))

@@ -2,9 +2,19 @@
 
 import pytest
 
-from configs import lya
+from configs import lens, lya
 from lensjax.core import settings
 from lensjax.core.errors import UserError
+
+
+@pytest.mark.parametrize("key", ["finetune.encoder", "train.start", "optim.encoder_factor"])
+def test_what_a_run_began_with_stays(key, tmp_path):
+    config = lens.get_config("smoke")
+    settings.claim_workdir(tmp_path, config)
+    block, name = key.split(".")
+    config[block][name] = 0.5 if name == "encoder_factor" else "elsewhere"
+    with pytest.raises(UserError, match=f"has config.{key} = "):
+        settings.claim_workdir(tmp_path, config)
 
 
 def test_a_model_that_reads_its_input_otherwise_is_another():

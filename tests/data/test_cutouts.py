@@ -58,7 +58,7 @@ def test_faint_and_unreadable_ones_are_not_used_and_splits_do_not_touch():
 
 def test_fewer_than_there_are_come_evenly_in_magnitude():
     source = Source()
-    rows = cutouts.chosen(source.columns, COUNT, config(num_train=60).data)
+    rows = cutouts.chosen(source.columns, source.columns["status"] == "ok", config(num_train=60).data)
     counts, _ = np.histogram(source.mag[rows], 4, range=(source.mag[rows].min(), 20))
     everything, _ = np.histogram(source.mag[source.mag < 20], 4)
     assert len(rows) == 60
@@ -101,6 +101,15 @@ def test_a_supervised_system_gets_labels_and_only_labelled_objects():
         rows = arrays["image"][np.arange(len(arrays["label"]))][:, 0, 0, 0].astype(int)
         np.testing.assert_array_equal(arrays["label"], label[rows])
         assert set(arrays["label"]) == {0.0, 1.0}
+
+
+def test_objects_without_a_label_take_no_labelled_ones_place():
+    settings, source = lens.get_config("smoke"), Source()
+    source.columns["label"] = np.where(np.arange(COUNT) < 60, np.arange(COUNT) % 2, -1)
+    settings.data.update(uniform_mag=True, num_train=60)
+    bright = np.sum(source.mag[:60] < 20)
+    assert sum(len(arrays["label"]) for arrays in cutouts.load_cutouts(settings, source)) == bright
+    assert not lens.get_config("demo").data.uniform_mag
 
 
 def test_other_bands_than_the_networks_are_refused():

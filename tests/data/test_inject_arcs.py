@@ -56,6 +56,12 @@ def test_unknown_noise_is_measured(config, survey):
     path, images = survey
     _, noise = observing(images[:2], np.arange(2), open_cutouts(path).table(), config.sim)
     np.testing.assert_allclose(noise[1], (0.003, 0.004, 0.012), rtol=0.05)
+    padded = np.pad(images[:2], ((0, 0), (40, 40), (40, 40), (0, 0)))  # most of the image is no image
+    np.testing.assert_allclose(
+        observing(padded, np.arange(2), open_cutouts(path).table(), config.sim)[1], noise, rtol=0.03
+    )
+    blank = observing(np.zeros_like(padded), np.arange(2), open_cutouts(path).table(), config.sim)[1]
+    np.testing.assert_allclose(blank[1], 1e-5)
 
 
 def test_what_cannot_be_used(config, tmp_path):

@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from scipy import special
 
@@ -16,7 +17,7 @@ from lensjax.embed.embed import embed
 from lensjax.embed.encoder import Encoder, convert, make_encoder
 from lensjax.embed.linear import Probe
 from lensjax.embed.mocks import MockSource
-from lensjax.surveys.cutouts import Cutouts
+from lensjax.surveys.cutouts import Cutouts, open_cutouts
 from lensjax.tasks import make_task
 from tests.models.test_torchvision import layout
 from tests.tiny import simulate_blob
@@ -122,6 +123,31 @@ def test_unreadable_objects_are_kept_and_said(tmp_path):
     status = out.objects(["status"])["status"]
     assert "not finite" in status[5] and status[6] == "ok"
     assert json.loads((tmp_path / "embeddings/embeddings.json").read_text())["rows"] == 50
+
+
+def test_the_reason_is_still_known_when_a_killed_run_goes_on(tmp_path):
+    images = np.random.default_rng(0).normal(size=(30, 3, 4, 4)).astype(np.float32)
+    images[3, 0, 1, 1] = np.nan
+    np.savez(tmp_path / "cutouts.npz", images=images)
+    source = open_cutouts(str(tmp_path / "cutouts.npz"))
+
+    class Killed(Cutouts):
+        def read(self, rows):
+            if max(rows) > 24:
+                raise KeyboardInterrupt
+            return super().read(rows)
+
+    broken = open_cutouts(str(tmp_path / "cutouts.npz"))
+    broken.__class__ = Killed
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, broken)
+    status = run(tmp_path, source).objects(["status"])["status"]
+    assert "1 of 16 pixels are NaN" in status[3] and status[4] == "ok"
+
+
+def test_a_file_whose_name_is_no_text_is_in_the_table(tmp_path):
+    store.write_objects(tmp_path / "objects.parquet", {"file": np.array(["a\udcff.fits", "é.fits"])})
+    assert pq.read_table(tmp_path / "objects.parquet").column("file").to_pylist() == ["a?.fits", "é.fits"]
 
 
 def test_mocks_are_a_function_of_the_seed_and_their_table_fits_their_images():

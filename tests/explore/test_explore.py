@@ -1,5 +1,6 @@
 """The web app: its orders are those of the numbers behind them, grades last, what they teach is right, errors speak."""
 
+import concurrent.futures
 import io
 import socket
 
@@ -86,12 +87,38 @@ def test_grades_last_and_are_taken_back(client, gallery, workdir):
     assert again.order(Request(grade="A"))[0].tolist() == [7]
 
 
+def test_grades_that_another_app_of_the_workdir_gave_stay(gallery, workdir):
+    other = Gallery(ssl.get_config("smoke"), workdir)
+    gallery.grades.set(1, "A")
+    gallery.grades.set(2, "B")
+    other.grades.set(3, "X")
+    gallery.grades.set(2, "")
+    assert [gallery.grades[n] for n in (1, 2, 3)] == ["A", "", "X"]
+    assert [Gallery(ssl.get_config("smoke"), workdir).grades[n] for n in (1, 2, 3)] == ["A", "", "X"]
+
+
+def test_a_grade_is_of_the_file_however_its_path_was_spelled(workdir, monkeypatch):
+    monkeypatch.chdir(workdir)
+    (workdir / "grades.csv").write_text("file,row,grade\n./cutouts.npz,4,A\n")
+    again = Gallery(ssl.get_config("smoke"), workdir)
+    assert again.grades[4] == "A" and again.grades.strays == 0
+
+
+def test_exports_at_the_same_time_are_all_whole(client, workdir):
+    client.post("/api/grades", json={"object": 3, "grade": "A"})
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: client.application.test_client().get("/graded.fits"), range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+    for answer in answers:
+        answer.close()
+
+
 def test_grades_of_objects_that_are_gone_stay_in_the_file(gallery, workdir):
     (workdir / "grades.csv").write_text('file,row,grade\n"old, one.h5",3,C\n')
     again = Gallery(ssl.get_config("smoke"), workdir)
     again.grades.set(0, "A")
     assert '"old, one.h5",3,C' in (workdir / "grades.csv").read_text()
-    assert (again.grades.column() != "").sum() == 1
+    assert (again.grades.column() != "").sum() == again.grades.strays == 1
 
 
 def test_a_few_grades_bring_up_the_rest_of_their_kind(client):
@@ -202,6 +229,9 @@ def test_an_image_of_ones_own_finds_its_like(workdir, tmp_path):
     assert wrong.status_code == 400 and "2 bands" in wrong.json["error"]
     wrong = client.post("/api/upload", data={"image": (io.BytesIO(b"nothing"), "one.fits")})
     assert wrong.status_code == 400 and "one.fits" in wrong.json["error"]
+    for name in ("..", "list.txt"):  # no path of this machine is followed
+        wrong = client.post("/api/upload", data={"image": (io.BytesIO(str(workdir / "cutouts.npz").encode()), name)})
+        assert wrong.status_code == 400 and "no images in a" in wrong.json["error"]
 
 
 @pytest.mark.parametrize(
@@ -209,9 +239,11 @@ def test_an_image_of_ones_own_finds_its_like(workdir, tmp_path):
     [
         ("/api/objects?sort=colour", "no order 'colour'"),
         ("/api/objects?sort=similarity&queries=999", "no object 999"),
+        (f"/api/objects?sort=similarity&queries={'9' * 5000}", "no object 999"),
         (f"/api/objects?sort=similarity&queries={LOST}", "no embedding"),
         ("/api/objects?window=wide", "window is 'wide'"),
         ("/picture/999.png", "no picture of 999"),
+        (f"/picture/{'9' * 5000}.png", "no picture of 999"),
         ("/graded.doc", "no format doc"),
         ("/graded.fits", "no object has a grade"),
     ],
@@ -223,6 +255,7 @@ def test_what_is_wrong_is_said_in_a_sentence(client, path, said):
 
 def test_wrong_grades_and_lessons_without_a_lens_are_refused(client):
     assert "no grade 'Z'" in client.post("/api/grades", json={"object": 1, "grade": "Z"}).json["error"]
+    assert "an object and its grade" in client.post("/api/grades", json=[1, "A"]).json["error"]
     assert "no object 99" in client.post("/api/grades", json={"object": 99, "grade": "A"}).json["error"]
     assert "grade one lens" in client.post("/api/teach", json={}).json["error"]
 

@@ -126,6 +126,8 @@ def test_another_layer_takes_another_folder(server, config, tmp_path):
         "name,ra,dec\nNGC 253,11.888,-25.288\n",
         "name\tmag\tra\tdec\nNGC 253\t\t11.888\t-25.288\n",
         "name | ra | dec\nNGC 253 | 11.888 | -25.288\n",
+        "id,RA_deg,dec_deg\n1,11.888,-25.288\n",
+        "id RAJ2000 DEJ2000\n1 11.888 -25.288\n",
         "name ra dec\nNGC253 11.888   -25.288  # Sculptor, the galaxy\n",
     ],
 )
@@ -145,7 +147,13 @@ def test_requests_keep_their_distance():
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("1 2\nthree four\n", "line 2"), ("# none\n", "no position"), ("1 2\n400 2\n", "0 to 360")]
+    ("text", "words"),
+    [
+        ("1 2\nthree four\n", "line 2"),
+        ("id,alpha,delta\n1,45.2,-3.1\n", "line 1"),
+        ("# none\n", "no position"),
+        ("1 2\n400 2\n", "0 to 360"),
+    ],
 )
 def test_list_that_cannot_be_understood(config, tmp_path, text, words):
     with pytest.raises(UserError, match=words):

@@ -26,6 +26,16 @@ def test_rows_without_a_place_are_left_out_and_counted(tmp_path, capsys):
     assert known_objects(np.array([1.0]), np.array([2.0]), vet)[0].tolist() == ["new"]  # and again when it has changed
 
 
+@pytest.mark.parametrize(("suffix", "separator"), [(".tsv", "\t"), (".txt", " ")])
+def test_lists_of_text(tmp_path, suffix, separator):
+    vet = vetting.vetting()
+    vet.known = str(tmp_path / f"known{suffix}")
+    (tmp_path / f"known{suffix}").write_text(
+        separator.join(["name", "ra", "dec"]) + "\n" + separator.join("a12") + "\n"
+    )
+    assert known_objects(np.array([1.0]), np.array([2.0]), vet)[0].tolist() == ["a"]
+
+
 def test_the_table_can_be_checked_before_it_is_needed(tmp_path):
     check_known(settings(tmp_path, "ra,dec\n1,2\n"))
     check_known(vetting.vetting())  # none
