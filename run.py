@@ -49,8 +49,8 @@ def main(_: list[str]) -> None:
 
     logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell their inner life otherwise
     try:
-        modes.run(MODE.value, CONFIG.value, pathlib.Path(WORKDIR.value or ""))
-    except UserError as error:
+        modes.run(MODE.value, CONFIG.value, WORKDIR.value or "")
+    except (UserError, OSError) as error:
         stop(str(error))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -92,10 +92,14 @@ class SpectraConfig(tfds.core.BuilderConfig):
             "window": tuple(config.data.window),
             "seed": int(config.seed),
         }
+        from lensjax.core.files import content
+
         masked, usual = (c.data.get("masked_lines", ()) for c in (config, cls.preset(settings["variant"])))
         if tuple(masked) != tuple(usual):  # else left out: the sets of the variants have names without it
             settings["masked_lines"] = tuple(masked)
-        return cls(**named(config.sim[cls.LAW], settings), **settings)
+        library = content(config.sim.continuum)[:8]  # of a file, which may be made anew
+        kind = f"{config.sim[cls.LAW]}_{library}" if library else config.sim[cls.LAW]
+        return cls(**named(kind, settings), **settings)
 
 
 class SpectraBuilder(mocks.MockBuilder, skip_registration=True):

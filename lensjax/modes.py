@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lensjax.core.errors import UserError
+from lensjax.core.ranges import check_ranges
 
 
 def train(config: Any, workdir: pathlib.Path) -> None:
@@ -165,8 +166,9 @@ OF_IMAGES = ("convert", "embed", "neighbours", "probe", "catalogue", "explore")
 FOREIGN = {"ssl": (*OF_SPECTRA, "evaluate"), "lens": (*OF_SPECTRA, "convert")}  # modes that a system lacks
 
 
-def run(mode: str, config: Any, workdir: pathlib.Path) -> None:
-    """Run a mode. UserError for one that does not exist, with the nearest that does, or is of other systems."""
+def run(mode: str, config: Any, workdir: str | os.PathLike) -> None:
+    """Run a mode. UserError for one that does not exist, with the nearest that does, or is of other systems; for a
+    workdir that is none, and for numbers out of range."""
     if mode not in MODES:
         near = difflib.get_close_matches(mode, MODES, n=1)
         meant = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(MODES)}."
@@ -175,8 +177,12 @@ def run(mode: str, config: Any, workdir: pathlib.Path) -> None:
     if mode in foreign:
         known = ", ".join(name for name in MODES if name not in foreign)
         raise UserError(f"--mode={mode} is not of the system {config.system!r}, whose modes are {known}: choose one.")
+    folder = pathlib.Path(workdir)
+    if not os.fspath(workdir) or (folder.exists() and not folder.is_dir()):
+        raise UserError(f"--workdir is {'a file' if os.fspath(workdir) else 'empty'}: give a folder, which may be new.")
+    check_ranges(config)
     start_devices()
-    MODES[mode](config, workdir)
+    MODES[mode](config, folder)
 
 
 def start_devices() -> None:

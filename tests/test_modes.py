@@ -8,6 +8,8 @@ from astropy.table import Table
 from configs import common, lens, lya, ssl
 from lensjax import modes
 from lensjax.core.errors import UserError
+from lensjax.evaluate import evaluate
+from lensjax.search import restore
 from lensjax.surveys.cutouts import open_cutouts, write_cutouts
 
 
@@ -21,6 +23,24 @@ def smoke():
 def test_unknown_mode_names_the_nearest_or_all(mode, sentence, tmp_path):
     with pytest.raises(UserError, match=sentence):
         modes.run(mode, smoke(), tmp_path)
+
+
+def test_a_workdir_that_is_none_and_numbers_out_of_range_are_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for workdir, sentence in (("", "--workdir is empty"), (tmp_path / "file", "--workdir is a file: give a folder")):
+        with pytest.raises(UserError, match=sentence):
+            modes.run("search", smoke(), workdir)
+    config = smoke().unlock()
+    config.train.eval_every = 0
+    with pytest.raises(UserError, match=r"config\.train\.eval_every is 0: expected at least 1"):
+        modes.run("train", config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_weights_of_another_window_are_not_evaluated_as_these(tmp_path):
+    for name in ("lya_redshift", "mgii"):
+        with pytest.raises(UserError, match=rf"was trained as configs/{name[:3]}\w*\.py:\w+ on \("):
+            evaluate(lya.get_config(), restore.RELEASED / name)
 
 
 def test_modes_of_other_systems_are_refused(tmp_path):

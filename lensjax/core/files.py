@@ -1,6 +1,7 @@
 """Files that are either the old whole thing or the new whole thing, whenever the process is killed."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import threading
@@ -29,6 +30,12 @@ def stamp(path: str | os.PathLike) -> str:
         info = pathlib.Path(path).stat()
         return f"{path}\0{info.st_size}\0{info.st_mtime_ns}\n"
     return f"{path}\n"
+
+
+def content(path: str | os.PathLike) -> str:
+    """SHA-256 of what is in a file, text; empty where there is none."""
+    path = pathlib.Path(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

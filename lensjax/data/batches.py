@@ -13,12 +13,14 @@ import numpy as np
 
 from lensjax.core import sharding
 from lensjax.core.errors import UserError
+from lensjax.core.files import content
 
 Batch = dict[str, Any]
 
 # Where the simulator of a system lives: make_simulator(config) -> simulate(key) -> example.
 SIMULATORS = {"lya": "lensjax.sims.lya", "mgii": "lensjax.sims.mgii"}
 SIMULATORS |= dict.fromkeys(("ssl", "lens"), "lensjax.sims.lenses")
+OWN_DATA = {"mgii": ("absorbers",), "ssl": ("cutouts",), "lens": ("cutouts",)}  # sources beside the mocks
 WHOLE_RANGE = "lensjax.sims.whole"  # of spectra where config.sim.whole_range is set
 SMALL = 8  # values of an object at most that its identity is made of
 READERS = 2  # threads that gather batches, each its own
@@ -35,7 +37,7 @@ class Batches(NamedTuple):
     num_train: int  # examples of an epoch
     num_test: int
     on_device: bool = False  # drawn by a jitted simulator, not gathered from host arrays
-    identity: str = ""  # of the objects of both splits, which changes with them; empty: drawn from a seed
+    identity: str = ""  # changes with the objects of both splits, or the file of continua they are drawn from
 
 
 def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = None, oracle: bool = False) -> Batches:
@@ -43,8 +45,12 @@ def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = Non
     "absorbers" (a user's own images; spectra labelled by a catalogue).
 
     simulator: stands in for the system's own. mesh: devices the mocks are made on; default, all.
-    oracle: also give the true continuum and noise of mocks. Raises UserError for an unknown source or system.
+    oracle: also give the true continuum and noise of mocks. Raises UserError for an unknown system, or a source that it
+    has not.
     """
+    sources = ("simulate", "tfds", *OWN_DATA.get(config.system, ()))
+    if config.data.source not in sources:
+        raise UserError(f"config.data.source is {config.data.source!r}: expected one of {', '.join(sources)}.")
     if config.data.source == "tfds":
         from lensjax.data.source import load_split
 
@@ -60,9 +66,6 @@ def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = Non
         from lensjax.data.absorbers import load_absorbers
 
         return from_arrays(*load_absorbers(config), config.train.batch_size, config.seed)
-    if config.data.source != "simulate":
-        expected = "'simulate', 'tfds', 'cutouts' or 'absorbers'"
-        raise UserError(f"config.data.source is {config.data.source!r}; expected {expected}.")
     simulate = simulator or make_simulator(config)
     return from_simulator(simulate, config, mesh or sharding.make_mesh(), oracle)
 
@@ -99,7 +102,8 @@ def from_simulator(simulate: Callable[[jax.Array], Batch], config: Any, mesh: An
     def train(step: int) -> Batch:
         return draw(np.int32(SPLITS["train"]), np.int32(step))
 
-    return Batches(train, test, config.data.num_train, num_test, on_device=True)
+    identity = content(config.get("sim", {}).get("continuum", ""))
+    return Batches(train, test, config.data.num_train, num_test, on_device=True, identity=identity)
 
 
 @functools.lru_cache(maxsize=4)

@@ -38,7 +38,13 @@ def build(config: Any) -> pathlib.Path:
         module = importlib.import_module(f"datasets.{name}")
     except ModuleNotFoundError as error:
         raise UserError(f"config.data.dataset is {name!r}, and there is no datasets/{name}: check the name.") from error
-    return prepare(module.Builder(config=module.builder_config(config), data_dir=os.fspath(config.data.dir)))
+    try:
+        settings = module.builder_config(config)
+    except (AttributeError, KeyError):
+        raise UserError(
+            f"config.data.dataset is {name!r}, which is no data set of the system {config.system!r}."
+        ) from None
+    return prepare(module.Builder(config=settings, data_dir=os.fspath(config.data.dir)))
 
 
 def copy_split(folder: pathlib.Path, split: str, target: pathlib.Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import special
 
 from lensjax.core.checkpoint import restore_for_inference
+from lensjax.core.errors import UserError
 from lensjax.core.files import write_text
 from lensjax.data.batches import make_simulator
 from lensjax.evaluate import absorbers, figures, summary
@@ -31,9 +32,14 @@ def evaluate(config: Any, workdir: str | os.PathLike) -> dict[str, Any]:
     Writes evaluation.json, roc.png, completeness_snr.png, completeness_map.png and score_hist.png, and prints a line.
     Three sets of mocks: `own`, of config.sim as it is, config.evaluate.num spectra, for the plain metrics; `clean`
     and `dirty`, lines uniform in S/N 4-20, config.evaluate.num spectra with a line and as many without.
-    Raises UserError if the workdir has no checkpoint.
+    Raises UserError if the workdir has no checkpoint, or one of another system or window.
     """
     trained, params, model_state = restore_for_inference(workdir)
+    if trained.system != config.system or tuple(trained.data.window) != tuple(config.data.window):
+        own = f"configs/{trained.system}.py:{trained.get('variant', 'default')}"
+        raise UserError(
+            f"{workdir} was trained as {own} on {tuple(trained.data.window)}: give that --config and that data.window."
+        )
     with trained.unlocked():
         trained.sim.continuum = find_continua(trained.sim.continuum, config.sim.continuum, pathlib.Path(workdir))
     scorers = make_scorers(config, trained, params, model_state)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lensjax.core.files import content
 from lensjax.fit import absorber_flags
 from lensjax.physics import lines, quasar
 from lensjax.search import absorber_page, inject_absorbers
@@ -28,7 +29,8 @@ MOCK_TRUTH = ("label", "wave", "snr", "z", "z_abs", "ew_2796", "ew_2803", "fwhm"
 def identity(config: Any) -> str:
     """Settings that the doublet filter depends on."""
     search = config.search
-    return f"{search.scorer} {config.sim.continuum} {config.model.templates} {search.doublet_filter.to_json()}"
+    continua = f"{config.sim.continuum} {content(config.sim.continuum)}"
+    return f"{search.scorer} {continua} {config.model.templates} {search.doublet_filter.to_json()}"
 
 
 def make_measure(config: Any, loglam: np.ndarray) -> Callable[[Chunk, Columns], Columns]:

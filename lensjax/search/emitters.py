@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lensjax.core.files import content
 from lensjax.search import grading, inject_lines, match, vetted_page
 from lensjax.search.columns import COLUMNS, nothing_measured
 from lensjax.search.matched_filter import STATUS, make_predict
@@ -31,7 +32,8 @@ def searched(wave: jax.Array, z: jax.Array) -> jax.Array:
 
 def identity(config: Any) -> str:
     """Settings that the matched filter depends on."""
-    return f"{config.search.scorer} {config.sim.continuum} {config.search.matched_filter.to_json()}"
+    continua = f"{config.sim.continuum} {content(config.sim.continuum)}"
+    return f"{config.search.scorer} {continua} {config.search.matched_filter.to_json()}"
 
 
 def describe(columns: Columns, config: Any) -> Columns:

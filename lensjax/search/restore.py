@@ -78,6 +78,9 @@ def restore(config: Any, workdir: str | pathlib.Path) -> tuple[config_dict.Confi
             f"{path} holds weights of the system {stored.system!r}, and the config is of {config.system!r}."
         )
     print(f"weights: {path}", file=sys.stderr)
+    if tuple(stored.data.window) != tuple(config.data.window):
+        low, high = stored.data.window
+        print(f"weights: of {low:g}-{high:g} A, whatever config.data.window says", file=sys.stderr)
     merged: Any = config_dict.ConfigDict(config.to_dict())
     with merged.unlocked():
         for name in OF_THE_WEIGHTS:

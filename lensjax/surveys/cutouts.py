@@ -170,6 +170,8 @@ def find_images(source) -> list[pathlib.Path]:
     """Sorted absolute paths of the files of images that `source` names; UserError where there are none."""
     if isinstance(source, list | tuple):
         return [path for item in source for path in find_images(item)]
+    if not str(source):
+        raise UserError("no input of images is given: set config.embed.input, or config.data.input to train on them.")
     path = pathlib.Path(source).expanduser()
     if path.is_dir():
         found = [file for file in path.rglob("*") if _is_images(file)]

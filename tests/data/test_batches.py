@@ -107,7 +107,7 @@ def test_unknown_names():
     with pytest.raises(UserError, match=r"no simulator for config\.system = 'tiny'"):
         batches.make_batches(config)
     config.data.source = "tdfs"
-    with pytest.raises(UserError, match="'tdfs'; expected 'simulate', 'tfds', 'cutouts' or 'absorbers'"):
+    with pytest.raises(UserError, match="'tdfs': expected one of simulate, tfds"):
         batches.make_batches(config)
 
 

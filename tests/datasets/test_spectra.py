@@ -14,6 +14,10 @@ import tensorflow_datasets as tfds
 
 from configs import lya
 from datasets import lya_spectra, mgii_spectra, mocks, spectra
+from lensjax.core.errors import UserError
+from lensjax.core.files import content
+from lensjax.data import source
+from lensjax.search import emitters
 from tests.datasets import sets
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -127,6 +131,24 @@ def test_project_config_maps_onto_a_builder_config_with_a_name_of_its_own(module
     config.sim.dirt = 0.25
     other = module.builder_config(config)
     assert other.name != ours.name and other.simulator_config().sim.dirt == 0.25
+
+
+def test_a_library_that_is_made_anew_makes_another_set(tmp_path):
+    config, names = lya.get_config("smoke"), []
+    config.sim.continuum = str(tmp_path / "continua.npz")
+    for inside in (b"one", b"two"):
+        (tmp_path / "continua.npz").write_bytes(inside)
+        names.append(lya_spectra.builder_config(config).name)
+        assert content(tmp_path / "continua.npz") in emitters.identity(config)  # and another search
+    assert names[0] != names[1] and names[0].startswith("snr_")
+
+
+def test_a_set_of_another_system_is_refused(tmp_path):
+    config = lya.get_config("smoke")
+    for name in ("mgii_spectra", "mocks"):
+        config.data.update({"dataset": name, "dir": str(tmp_path)})
+        with pytest.raises(UserError, match=f"'{name}', which is no data set of the system 'lya'"):
+            source.build(config)
 
 
 def test_masked_lines_of_ones_own_reach_the_simulator_and_name_the_set():

@@ -233,6 +233,8 @@ def test_holes_can_be_kept(tmp_path):
 
 
 def test_nothing_usable_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="no input of images is given"):
+        open_cutouts("")  # which is no name of the current folder
     with pytest.raises(UserError, match="the folder holds no file of images"):
         open_cutouts(tmp_path)
     (tmp_path / "a.h5").write_text("hello")

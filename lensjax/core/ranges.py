@@ -1,0 +1,41 @@
+"""What numbers a config may hold: told before anything is read, computed or written."""
+
+from typing import Any
+
+from lensjax.core.errors import UserError
+
+AT_LEAST = {
+    1: (
+        "train.batch_size train.log_every train.eval_every train.checkpoint_every data.num_train data.num_test "
+        "search.readers search.queue search.batch_size search.shard_rows search.matched_filter.taps vet.chunk "
+        "evaluate.num mock.plates mock.fibers inject.lines continua.number continua.vectors fetch.workers fetch.limit "
+        "embed.batch_size embed.chunk_rows embed.num neighbours.k probe.splits probe.iterations probe.valid_ratio "
+        "catalogue.num"
+    ),
+    0: "train.steps search.temperature continua.smooth neighbours.window fetch.retries explore.port",
+}
+POSITIVE = "search.matched_filter.sigma optim.learning_rate"
+ASCENDING = "data.window vet.window mock.window"  # two numbers
+FILLED = "probe.ratios"
+SHARES = "probe.valid_fraction"  # neither none nor all
+
+
+def check_ranges(config: Any) -> None:
+    """UserError for the first number of the config that no mode can use, which names it and what was expected."""
+    for least, names in AT_LEAST.items():
+        _check(config, names, lambda value, least=least: value >= least, f"at least {least}")
+    _check(config, POSITIVE, lambda value: value > 0, "more than 0")
+    _check(
+        config, ASCENDING, lambda value: len(value) == 2 and 0 < value[0] < value[1], "two numbers, the smaller first"
+    )
+    _check(config, FILLED, len, "one number or more")
+    _check(config, SHARES, lambda value: 0 < value < 1, "between 0 and 1")
+
+
+def _check(config: Any, names: str, good: Any, expected: str) -> None:
+    for name in names.split():
+        value = config
+        for key in name.split("."):
+            value = value.get(key, None) if value is not None else None
+        if value is not None and not good(value):
+            raise UserError(f"config.{name} is {value!r}: expected {expected}.")

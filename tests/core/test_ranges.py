@@ -1,0 +1,34 @@
+"""Numbers that no mode can use are told at once; what the configs say is fine."""
+
+import pytest
+
+from configs import lens, lya, mgii, ssl
+from lensjax.core.errors import UserError
+from lensjax.core.ranges import check_ranges
+
+
+@pytest.mark.parametrize("system", [lya, mgii, ssl, lens])
+def test_the_configs_are_within_range(system):
+    for variant in system.VARIANTS:
+        check_ranges(system.get_config(variant))
+
+
+@pytest.mark.parametrize(
+    ("system", "key", "value", "expected"),
+    [
+        (lya, "train.batch_size", 0, "at least 1"),
+        (lya, "search.temperature", -1.0, "at least 0"),
+        (lya, "search.matched_filter.sigma", 0.0, "more than 0"),
+        (lya, "data.window", (5000.0, 3800.0), "two numbers, the smaller first"),
+        (mgii, "vet.window", (3600.0,), "two numbers, the smaller first"),
+        (ssl, "probe.ratios", (), "one number or more"),
+        (ssl, "probe.valid_fraction", 1.0, "between 0 and 1"),
+        (lens, "embed.num", 0, "at least 1"),
+    ],
+)
+def test_a_number_out_of_range_is_named(system, key, value, expected):
+    config = system.get_config()
+    block, _, name = key.rpartition(".")
+    config.update({block: {name: value}} if "." not in block else {"search": {"matched_filter": {name: value}}})
+    with pytest.raises(UserError, match=rf"config\.{key} is .*: expected {expected}"):
+        check_ranges(config)
