@@ -111,7 +111,7 @@ def measure(y: np.ndarray, ivar: np.ndarray, centre: np.ndarray, lsf: np.ndarray
     excess = solution.chi2 / np.maximum(solution.dof, 1) - 2 * np.sqrt(2 / np.maximum(solution.dof, 1))
     scale = np.sqrt(np.maximum(excess, 1.0))
     spread = solution.covariance * scale**2
-    ews, mean, log_width, level = solution.params[:2], solution.params[2], solution.params[3], solution.params[4:]
+    ews, mean, log_width = solution.params[:2], solution.params[2], solution.params[3]
     sigma = np.sqrt(np.stack([doublet.shape(ew, np.exp(2 * log_width))[0] for ew in ews]))
     with np.errstate(invalid="ignore", divide="ignore"):
         z_abs = 10 ** (centre + mean * grid.STEP) / MIDDLE - 1
@@ -120,7 +120,8 @@ def measure(y: np.ndarray, ivar: np.ndarray, centre: np.ndarray, lsf: np.ndarray
         out |= _width_columns(ews, spread) | _fwhm_columns(ews[0], log_width, spread, lsf)
         out |= _sum_columns(y - full, used, continuum, ews, mean, sigma, spread[4, 4], scale)
         out |= _coverage_columns(ivar, used, mean, sigma)
-    out |= {"level": level[0] * unit, "sigma": sigma[1], "scale": scale}
+    middle = np.clip(np.rint(np.nan_to_num(mean)), -half, half).astype(int) + half
+    out |= {"level": continuum[middle, np.arange(len(middle))] * unit, "sigma": sigma[1], "scale": scale}
     out |= {"chi2": solution.chi2, "dof": solution.dof}
     for name in out:
         if name.endswith("_err"):

@@ -59,7 +59,7 @@ COLUMNS = {
     "sky_distance": ("pix", "stat.value", "from either line to the nearest listed line of the night sky"),
     "wave": (A, "em.wl.central;spect.line", "vacuum wavelength of 2796 as observed"),
     "hit_wave": columns.COLUMNS["hit_wave"],
-    "level": columns.COLUMNS["level"],
+    "level": (columns.DENSITY, "phot.flux.density;spect.continuum", "continuum of the quasar at the doublet"),
     "sigma": ("pix", "spect.line.width", "standard deviation of 2803 as observed"),
     "good_2796": ("", "meta.number;stat.value", "share of 2796 on good pixels"),
     "good_2803": ("", "meta.number;stat.value", "share of 2803 on good pixels"),
@@ -70,7 +70,8 @@ COLUMNS = {
     "dof": ("", "stat.fit.dof", "degrees of freedom of that fit"),
     "fit_status": columns.COLUMNS["fit_status"],
     **{name: columns.COLUMNS[name] for name in ("known", "known_distance", "viewer", "repeat")},
-    **{name: columns.COLUMNS[name] for name in ("flags", "cut", "sky", "file", "row", "index")},
+    "flags": ("", "meta.code", "bit i: the i-th cut of lensjax.search.absorber_cuts.CUTS would take it, active or not"),
+    **{name: columns.COLUMNS[name] for name in ("cut", "sky", "file", "row", "index")},
 }
 WHOLE = ("dof", "fit_status", "masked", "feii_lines")
 

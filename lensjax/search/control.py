@@ -35,7 +35,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The funnel as JSON: galaxies, sky_fibers scored; for either hits, taken (by each cut) and left; false hits.
 
-    known: all cuts of the system.
+    known: all cuts of the system. Of a system without a control sample there are no sky fibers.
     """
     sky, cut = columns["sky"], columns["cut"]
     left = {"candidates": int(np.sum(cut == select.CANDIDATE)), "controls": int(np.sum(cut == select.CONTROL))}
@@ -58,7 +58,7 @@ def sentence(summary: dict[str, Any]) -> str:
     taken = ", ".join(f"{name} {number}" for name, number in summary["taken"].items() if number)
     false = summary["false_candidates"]
     if false["expected"] is None:
-        known = "no sky fibers to tell how many are false"
+        known = "how many of them are false no sky fibers tell"
     else:
         known = (
             f"{false['expected']:.1f} ({false['lower']:.1f} to {false['upper']:.1f}) of them false by "

@@ -13,6 +13,7 @@ from lensjax.search.matched_filter import STATUS, make_predict
 from lensjax.search.measure import make_measure
 from lensjax.search.select import CUTS
 from lensjax.search.spectra import Columns
+from lensjax.sims.lya import masked_lines
 from lensjax.sims.plate import COMPANIONS, KINDS, make_plate_simulator
 from lensjax.surveys import known
 
@@ -20,6 +21,7 @@ __all__ = ["COLUMNS", "CUTS", "KINDS", "STATUS", "injection", "make_measure", "m
 __all__ += ["nothing_measured", "view"]
 
 view, injection = vetted_page, inject_lines
+CONTROL = True
 EVALUATED = {"line_law": "snr", "snr_range": (4.0, 20.0), "line_fraction": 0.5}  # config.sim of clean and dirty mocks
 MOCK_TRUTH = ("label", "wave", "snr", "line_flux", "line_sigma", "line_alpha", "peak", "z")
 MOCK_TRUTH += tuple(f"snr_{name}" for name in COMPANIONS)
@@ -33,7 +35,7 @@ def searched(wave: jax.Array, z: jax.Array) -> jax.Array:
 def identity(config: Any) -> str:
     """Settings that the matched filter depends on."""
     continua = f"{config.sim.continuum} {content(config.sim.continuum)}"
-    return f"{config.search.scorer} {continua} {config.search.matched_filter.to_json()}"
+    return f"{config.search.scorer} {continua} {masked_lines(config)} {config.search.matched_filter.to_json()}"
 
 
 def describe(columns: Columns, config: Any) -> Columns:

@@ -78,10 +78,11 @@ def fingerprint(config: Any, files: list[tuple[str, str]], scorer: Scorer, folde
 
 
 def read_hosts(config: Any, paths: list[str]) -> tuple[Block, Block]:
-    """Up to config.inject.hosts galaxies that the search selects, and as many sky fibers, from files in random order.
+    """Up to config.inject.hosts galaxies that the search selects and, where they are a control sample, sky fibers.
 
-    Both over config.vet.window, and of one file no more than a MOST_FILES-th of them where there are as many files: a
-    plate has one sky and one seeing. Reading ends when there are enough galaxies: memory does not grow with the survey.
+    From files in random order, over config.vet.window, and of one file no more than a MOST_FILES-th of them where there
+    are as many files: a plate has one sky and one seeing. Reading ends when there are enough galaxies: memory does not
+    grow with the survey.
     """
     order = np.random.default_rng([config.seed, STREAM])
     catalogue = read_catalogue(config.search.catalogue) if config.search.catalogue else None
@@ -90,7 +91,8 @@ def read_hosts(config: Any, paths: list[str]) -> tuple[Block, Block]:
     parts: dict[str, list[Block]] = {"hosts": [], "sky": []}
     for path in order.permutation(paths):
         block, selected = read(str(path))
-        for name, rows in (("hosts", selected), ("sky", block.table["sky"] & block.has_data & ~selected)):
+        sky = block.table["sky"] & block.has_data & ~selected & systems.of(config).CONTROL
+        for name, rows in (("hosts", selected), ("sky", sky)):
             room = config.inject.hosts - sum(len(part.z) for part in parts[name])
             chosen = order.permutation(np.flatnonzero(rows))[: min(room, most)]
             if len(chosen) or not parts[name]:
@@ -253,7 +255,8 @@ def calibrate(config: Any, folder: pathlib.Path, scorer: Scorer, lines: Columns)
     scored = np.isfinite(values)
     if searched:
         scored &= ~np.isin(rows.column("cut").to_numpy(zero_copy_only=False).astype(np.str_), select.OTHER_LINES)
-    found, galaxies, blank = lines["score"], values[scored & selected], values[scored & sky & ~selected]
+    found, galaxies = lines["score"], values[scored & selected]
+    blank = values[scored & sky & ~selected & systems.of(config).CONTROL]
     order = np.random.default_rng([config.seed, STREAM])
     found, galaxies, blank = (order.permutation(sample) for sample in (found, galaxies, blank))
     known = calibration.fit_calibration(found[::2], galaxies[::2], blank[::2], config.inject.line_rate)

@@ -79,7 +79,7 @@ def render(
     instead. loglam: (P,) their window. settings: label -> value. view: of the system, shows candidates.
     """
     found, hits = total.funnel.get("found", 0), total.funnel.get("hits", 0)
-    title = f"{_count(hits, 'hit')} among {_count(found, 'object')}"
+    title = f"{_count(vetted.summary['hits'] if vetted else hits, 'hit')} among {_count(found, 'object')}"
     if vetted:
         title = f"{_count(vetted.summary['candidates'], 'candidate')} of {title}"
     body = [

@@ -23,15 +23,16 @@ from lensjax.core.errors import UserError
 from lensjax.core.files import stamp
 from lensjax.core.journal import Progress
 from lensjax.physics import grid
+from lensjax.search import systems
 from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.shards import COLUMNS, Position, Shards, summarise
-from lensjax.search.vet import check_settings, vet
+from lensjax.search.vet import check_settings, forget, vet
 from lensjax.surveys import Block, concatenate, find_files, join, read_block, read_catalogue, select
 from lensjax.surveys.files import COMPANIONS
 
 AHEAD = 2  # batches that the device works on while the next is put together
-OK = "ok"
+OK, NOT_SEARCHED = "ok", "no good pixel where lines are looked for"
 LEAST_SCORE = 0.01  # of a second line of an object that is kept
 
 
@@ -63,6 +64,8 @@ def search(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
     )
     if config.vet.enabled:
         vet(config, workdir)
+    else:
+        forget(workdir)
     if page := write_report(config, shards.table, scorer.identity):
         print(f"{page}: the page to look at")
     return counts
@@ -113,9 +116,22 @@ def make_read(config: Any, loglam: np.ndarray, catalogue: dict | None) -> Callab
 
     def read(path: str) -> tuple[Block, np.ndarray]:
         block = read_block(path, loglam)
-        return annotate(block if catalogue is None else join(block, catalogue), config.select)
+        block = block if catalogue is None else join(block, catalogue)
+        return annotate(drop_unsearchable(block, loglam, config), config.select)
 
     return read
+
+
+def drop_unsearchable(block: Block, loglam: np.ndarray, config: Any) -> Block:
+    """The block over `loglam` (P,) without the data of spectra that have no good pixel where lines are looked for."""
+    low, high = config.data.window
+    wave = grid.wave(loglam)
+    looked = np.asarray(systems.of(config).searched(wave, block.z[:, None])) & (wave >= low) & (wave <= high)
+    seen = ((block.ivar > 0) & looked).any(axis=1)
+    if seen.all():
+        return block
+    status = np.where((block.table["status"] == "") & ~seen, NOT_SEARCHED, block.table["status"])
+    return block._replace(ivar=np.where(seen[:, None], block.ivar, 0), table={**block.table, "status": status})
 
 
 def wide_window(config: Any) -> np.ndarray:

@@ -199,7 +199,7 @@ def excess(wave: np.ndarray, counted: np.ndarray, settings: Any) -> np.ndarray:
     first = place[known].min() - 1
     size = place[known].max() - first + 2
     counts = np.bincount(place[known & counted] - first, minlength=size)
-    background = np.maximum(ndimage.median_filter(counts, settings.density_bins, mode="constant"), 1)
+    background = np.maximum(ndimage.median_filter(counts, settings.density_bins, mode="reflect"), 1)
     chance = special.gammainc(np.maximum(counts, 1), background)  # of as many or more
     above = -special.ndtri(np.maximum(chance, LEAST_CHANCE))
     sigma = np.where(counts > background, above, (counts - background) / np.sqrt(background))

@@ -3,6 +3,7 @@
 make_predict(config, practical)   the traditional scorer: predict(params, model_state, batch)
 STATUS                            its status codes -> sentence
 searched(wave, z)                 where lines are looked for: (P,) Angstrom, redshift -> bool (P,)
+CONTROL                           whether sky fibers err as objects do: the control sample of the vetting
 EVALUATED                         config.sim of the mocks that scorers are compared on
 identity(config)                  text of the settings that it depends on
 make_measure(config, loglam)      measure(chunk, hits) -> columns of the chunk's hits

@@ -25,20 +25,20 @@ BATCH = 65_536  # rows of scores.parquet in memory at a time
 def vet(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     """Vet the hits of workdir/scores.parquet; write candidates.*, hits.parquet, vetting.json, and the column `cut`.
 
-    Hits are selected objects with score > config.search.threshold; sky fibers above it go through the same as the
-    control sample. Idempotent; nothing is scored again. Each file is replaced whole, vetting.json last.
+    Hits are selected objects with score > config.search.threshold; where they are a control sample, sky fibers above it
+    go through the same. Idempotent; nothing is scored again. Each file is replaced whole, vetting.json last.
 
     Returns what vetting.json holds: see `control.summarise`.
     """
     folder = pathlib.Path(workdir)
     scores = folder / shards.TABLE_NAME
-    hits, counts = collect(scores, config.search.threshold)
+    system = systems.of(config)
+    hits, counts = collect(scores, config.search.threshold, system.CONTROL)
     scored = shards.read_metadata(scores)
     hits |= {
         "posterior": calibration.posterior(hits["score"], config),
         "probability": calibration.find_probability(hits["score"], folder, scored.get("scorer", "")),
     }
-    system = systems.of(config)
     columns = system.describe(select.apply(measure(config, hits), config.vet, system.CUTS), config)
     columns["repeat"] = select.count_repeats(columns)
     summary = control.summarise(columns, counts, config, system.CUTS)
@@ -63,8 +63,18 @@ def check_settings(config: Any) -> None:
         known.check_known(config.vet)
 
 
-def collect(path: pathlib.Path, threshold: float) -> tuple[Columns, dict[str, int]]:
-    """Hits of a scores.parquet, galaxies and sky fibers, with their row as `index`; and how many were scored."""
+def forget(workdir: str | pathlib.Path) -> None:
+    """Remove what `vet` made of another scores.parquet than the one that is there."""
+    folder = pathlib.Path(workdir)
+    made_of = shards.read_metadata(folder / HITS_NAME).get("SEARCH")
+    if made_of == shards.read_metadata(folder / shards.TABLE_NAME).get("fingerprint"):
+        return
+    for path in (*folder.glob("candidates.*"), folder / HITS_NAME, folder / FUNNEL_NAME):
+        path.unlink(missing_ok=True)
+
+
+def collect(path: pathlib.Path, threshold: float, control: bool = True) -> tuple[Columns, dict[str, int]]:
+    """Hits of a scores.parquet, with their row as `index`, and how many were scored; sky fibers only as a `control`."""
     parts, start, counts = [], 0, {"galaxies": 0, "sky_fibers": 0}
     with pq.ParquetFile(path) as table:
         batches = table.iter_batches(BATCH, columns=list(NEEDED))
@@ -72,7 +82,7 @@ def collect(path: pathlib.Path, threshold: float) -> tuple[Columns, dict[str, in
         for batch in itertools.chain([nothing], batches):
             rows = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in NEEDED}
             scored = ~np.isnan(rows["score"])
-            rows["sky"] = rows["sky"] & ~rows["selected"]
+            rows["sky"] = rows["sky"] & ~rows["selected"] & control
             counts["galaxies"] += int((rows["selected"] & scored).sum())
             counts["sky_fibers"] += int((rows["sky"] & scored).sum())
             chosen = np.flatnonzero((rows["selected"] | rows["sky"]) & (rows["score"] > threshold))
@@ -85,7 +95,8 @@ def collect(path: pathlib.Path, threshold: float) -> tuple[Columns, dict[str, in
 def spread(rows: Columns, threshold: float) -> Columns:
     """Objects that are hits -> lines: one row for the best, and for each other line of its list above the threshold.
 
-    rows: (N,) columns; waves and line_scores hold a list each, best first, or an empty one. Returns the others, (M,).
+    rows: (N,) columns; waves and line_scores hold a list each, best first, or an empty one. Returns the others, (M,),
+    with the score of the line, which of the best one may be below that of the object.
     """
     told = {"wave": rows["waves"], "score": rows["line_scores"]}
     above = [np.asarray(scores) > threshold for scores in told["score"]]
@@ -96,6 +107,7 @@ def spread(rows: Columns, threshold: float) -> Columns:
     for name, lists in told.items():
         for start, values, more in zip(first, lists, extra, strict=True):
             hits[name][start + 1 : start + 1 + len(more)] = np.asarray(values)[more]
+            hits[name][start : start + 1] = np.asarray(values)[:1] if len(values) else hits[name][start : start + 1]
     return hits
 
 

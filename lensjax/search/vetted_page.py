@@ -40,7 +40,7 @@ def cuts(vetted: Vetted) -> str:
             rows.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
     left = f'<td class="n">{said["candidates"]:,}</td><td class="n">{said["controls"]:,}</td>'
     rows.append(f"<tr><th>candidates</th>{left}<td>no cut took them</td></tr>")
-    head = "<tr><th>cut</th><th class=n>objects</th><th class=n>sky fibers</th><th>why</th></tr>"
+    head = "<tr><th>cut</th><th class=n>lines</th><th class=n>sky fibers</th><th>why</th></tr>"
     return f'<div class="scroll"><table class="hits">{head}{"".join(rows)}</table></div><p>{false_hits(said)}</p>'
 
 
@@ -48,7 +48,7 @@ def false_hits(said: dict[str, Any]) -> str:
     """The false candidates that the control sample predicts."""
     false = said["false_candidates"]
     if false["expected"] is None:
-        return "No sky fiber was among the input: how many candidates are false is not known."
+        return "How many candidates are false no sky fibers tell."
     return (
         f"If they err as often as sky fibers, {false['expected']:.1f} ({false['lower']:.1f} to "
         f"{false['upper']:.1f}, 68 %) of the candidates are false: {said['controls']:,} of {said['sky_fibers']:,} sky "
@@ -170,7 +170,7 @@ def lost_table(vetted: Vetted) -> str:
     heads = "<th>name</th><th class=n>line (Å)</th><th class=n>S/N</th><th class=n>score</th><th>cut</th>"
     rows = []
     for row in vetted.lost:
-        cells = _cell(row["hit_wave"], 1) + _cell(row["snr"], 1) + _cell(row["score"], 3)
+        cells = _cell(row["hit_wave"], 1) + _cell(row["fit_snr"], 1) + _cell(row["score"], 3)
         why = html.escape(reasons.get(row["cut"], row["cut"]))
         rows.append(f"<tr><td>{html.escape(label(row))}</td>{cells}<td>{why}</td></tr>")
     note = f"<p>The {len(rows)} of the highest score; all are in <code>hits.parquet</code>.</p>"

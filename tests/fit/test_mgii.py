@@ -182,6 +182,14 @@ def test_a_continuum_that_is_given_is_divided_out():
     np.testing.assert_allclose(table["level"] / bump.max(), plain["level"], rtol=0.1)
 
 
+def test_the_level_is_the_continuum_at_the_doublet_however_it_bends():
+    mock = absorbed.draw(16, 12, LOGLAM, ew=(1.0, 2.0), snr=(40.0, 50.0))
+    away = (np.arange(len(LOGLAM)) - grid.pixel(mgii.MIDDLE * (1 + mock["z"]), LOGLAM)[:, None]) / 30
+    bent = 1 + 0.3 * np.minimum(away**2, 4)
+    table = fit({**mock, "flux": mock["flux"] * bent, "ivar": mock["ivar"] / bent**2})
+    np.testing.assert_allclose(table["level"], fit(mock)["level"], rtol=0.03)
+
+
 def test_edges_bad_pixels_and_nothing_at_all():
     mock = absorbed.draw(5, 13, LOGLAM, ew=(1.0, 2.0), snr=(20.0, 30.0))
     flux, ivar = mock["flux"], mock["ivar"]

@@ -3,13 +3,16 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from configs import mgii
+from configs import lya, mgii
 from lensjax.evaluate import absorbers as rates
 from lensjax.physics import grid, lines
-from lensjax.search import absorber_cuts, absorber_page, inject, inject_absorbers, score, vet
+from lensjax.search import absorber_cuts, absorber_page, inject, inject_absorbers, score, systems, vet
 from lensjax.search.absorber_columns import COLUMNS, nothing_measured
+from lensjax.surveys.block import make_block
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +30,36 @@ def test_every_line_of_an_object_is_a_hit_and_an_object_without_a_list_has_one()
     assert hits["index"].tolist() == [4, 4, 7, 9] and hits["wave"].tolist() == [5000, 5200, 6000, 7000]
     np.testing.assert_allclose(hits["score"], [0.9, 0.7, 0.8, 0.95], rtol=1e-6)
     assert "waves" not in hits and hits["z"].tolist() == [1.0, 1.0, 1.5, 2.0]
+
+
+def test_the_best_line_has_its_own_score_not_that_of_the_spectrum():
+    rows = {"index": np.array([4]), "score": np.array([0.6], np.float32), "wave": np.array([5000.0], np.float32)}
+    rows |= {"waves": score.to_objects([[5000.0, 5200.0]]), "line_scores": score.to_objects([[0.3, 0.2]])}
+    hits = vet.spread(rows, 0.5)
+    assert hits["index"].tolist() == [4] and hits["score"][0] == pytest.approx(0.3)
+
+
+def test_a_quasar_without_data_where_lines_are_looked_for_is_told_so(config):
+    loglam = grid.window(*config.data.window)  # 5000 to 6500 A
+    flux = np.ones((4, len(loglam)), np.float32)
+    known = {"class": "QSO", "objtype": np.array(["", "", "", "SKY"]), "z": [1.5, 5.5, 1.5, 5.5]}
+    block = make_block(flux, flux, flux, np.zeros(flux.shape, bool), known, loglam)
+    block.ivar[2, 300:] = 0
+    config.select.z_min = 0.36
+    block, selected = score.annotate(score.drop_unsearchable(block, loglam, config), config.select)
+    assert selected.tolist() == [True, False, True, False] and block.has_data.tolist() == [True, False, True, False]
+    assert block.table["status"].tolist() == ["ok", score.NOT_SEARCHED, "ok", score.NOT_SEARCHED]
+
+
+def test_blank_sky_is_no_control_sample(config, tmp_path):
+    assert not systems.of(config).CONTROL and systems.of(lya.get_config()).CONTROL
+    columns = {name: np.zeros(3) for name in vet.NEEDED}
+    columns |= {"score": np.array([0.9, 0.9, 0.1]), "sky": np.array([False, True, False])}
+    columns |= {"selected": np.array([True, False, True])} | {n: [[]] * 3 for n in ("waves", "line_scores")}
+    pq.write_table(pa.table(columns), tmp_path / "scores.parquet")
+    for control, hits, fibers in ((True, 2, 1), (False, 1, 0)):
+        found, counts = vet.collect(tmp_path / "scores.parquet", 0.5, control)
+        assert len(found["index"]) == hits and counts == {"galaxies": 2, "sky_fibers": fibers}
 
 
 def test_an_object_is_kept_if_one_of_its_lines_is():

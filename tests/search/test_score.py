@@ -12,6 +12,7 @@ from lensjax.core.errors import UserError
 from lensjax.physics import grid
 from lensjax.search import score, shards
 from lensjax.search.restore import Scorer, make_scorer
+from lensjax.surveys import catalogues
 from lensjax.surveys.write import write_spec, write_spplate
 
 WINDOW = (4000.0, 4050.0)
@@ -167,6 +168,21 @@ def test_finished_search_is_recognised_and_a_changed_one_starts_anew(survey, tmp
         score.search(config_of(survey), tmp_path, brightest_pixel(fail_at=1, identity="other weights"))
     assert "starting anew" in capsys.readouterr().err
     assert (tmp_path / "scores.parquet").stat().st_mtime_ns == before  # the old table stays until the new one is whole
+
+
+def test_no_catalogue_of_another_search_stays_beside_the_scores(survey, tmp_path):
+    config = config_of(survey)
+    score.search(config, tmp_path, brightest_pixel())
+    made = [tmp_path / "candidates.fits", tmp_path / "hits.parquet", tmp_path / "vetting.json"]
+    made[0].touch(), made[2].touch()
+    for identity, there in ((None, True), ("other weights", False)):
+        search_of = shards.read_metadata(tmp_path / "scores.parquet")["fingerprint"]
+        catalogues.write_parquet(
+            catalogues.make_table({"a": [1]}, {"SEARCH": search_of}, {"a": ("", "", "a")}), made[1]
+        )
+        scorer = brightest_pixel(**({"identity": identity} if identity else {}))
+        score.search(config, tmp_path, scorer)
+        assert [path.exists() for path in made] == [there] * 3
 
 
 def test_changed_input_and_a_redshift_file_that_came_later_start_anew(tmp_path):

@@ -165,10 +165,13 @@ def counts_by_loop(wave, vet):
     excess = np.zeros(len(wave))
     half = vet.density_bins // 2
 
+    low, high = place.min() - 1, place.max() + 1
+
     def sigma(b):
-        around = [
-            np.sum(place == b + j) if place.min() - 1 <= b + j <= place.max() + 1 else 0 for j in range(-half, half + 1)
+        inside = [
+            2 * low - 1 - i if i < low else 2 * high + 1 - i if i > high else i for i in range(b - half, b + half + 1)
         ]
+        around = [np.sum(place == i) for i in inside]
         background = max(np.median(around), 1)
         number = np.sum(place == b)
         if number <= background:
@@ -194,6 +197,16 @@ def test_chance_makes_no_crowd_in_a_large_survey(frame):
     columns = clean(num) | {"wave": 10 ** rng.uniform(np.log10(3800), np.log10(5000), num)}
     columns["z"] = rng.uniform(0.4, 0.6, num)
     assert np.mean(select.apply(columns, settings(cuts=(frame,)))["cut"] == frame) < 0.01
+
+
+def test_no_more_are_cut_at_the_ends_of_the_window_than_within():
+    rng, taken = np.random.default_rng(2), []
+    for _ in range(10):
+        wave = 10 ** rng.uniform(np.log10(3800), np.log10(5000), 2_000)
+        found = select.excess(wave, np.ones(len(wave), bool), settings()) > 4
+        end = np.abs(np.log10(wave) - np.log10(4359)) > np.log10(5000 / 4359) - 25 * 3e-4
+        taken.append(found[end].mean())
+    assert np.mean(taken) < 0.005
 
 
 @pytest.mark.parametrize("frame", ["observed", "rest"])
