@@ -68,7 +68,10 @@ def compare(embeddings: Embeddings, queries: tuple[int, ...]) -> Columns:
     similarity, query = np.full(embeddings.rows, np.nan, np.float32), np.full(embeddings.rows, -1)
     if not queries:
         return {"similarity": similarity, "query": query}
-    asked = np.array(queries, np.int64)
+    try:
+        asked = np.array(queries, np.int64)
+    except (TypeError, ValueError):
+        raise UserError(f"config.catalogue.queries is {tuple(queries)}: expected rows of the objects.") from None
     if asked.min() < 0 or asked.max() >= embeddings.rows:
         raise UserError(
             f"config.catalogue.queries has rows {asked.min()} to {asked.max()}, and there are rows 0 to "
