@@ -58,7 +58,7 @@ def sentence(summary: dict[str, Any]) -> str:
     taken = ", ".join(f"{name} {number}" for name, number in summary["taken"].items() if number)
     false = summary["false_candidates"]
     if false["expected"] is None:
-        known = "how many of them are false no sky fibers tell"
+        known = "no sky fibers tell how many are false"
     else:
         known = (
             f"{false['expected']:.1f} ({false['lower']:.1f} to {false['upper']:.1f}) of them false by "

@@ -48,7 +48,7 @@ def false_hits(said: dict[str, Any]) -> str:
     """The false candidates that the control sample predicts."""
     false = said["false_candidates"]
     if false["expected"] is None:
-        return "How many candidates are false no sky fibers tell."
+        return "No sky fibers tell how many candidates are false."
     return (
         f"If they err as often as sky fibers, {false['expected']:.1f} ({false['lower']:.1f} to "
         f"{false['upper']:.1f}, 68 %) of the candidates are false: {said['controls']:,} of {said['sky_fibers']:,} sky "
