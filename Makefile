@@ -11,6 +11,8 @@ ANY := $(firstword $(wildcard $(VENV)/installed-*) $(VENV)/installed-base)
 DEMO := runs/demo
 RUN_DEMO := $(PY) run.py --config=configs/lya.py:demo --workdir=$(DEMO)
 
+TIMINGS := inference training matched_filter fits build search memory mgii_inference mgii_scores mgii_fits neighbours resnet50
+
 .PHONY: venv test lint format bench demo clean
 .DELETE_ON_ERROR:
 
@@ -48,7 +50,7 @@ format: $(STAMP)
 
 # One after the other: they are timings, and share the machine.
 bench: $(STAMP)
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done
+	@set -e; for name in $(TIMINGS); do echo "== $$name"; $(PY) benchmarks/$$name.py; done
 
 demo: $(ANY)
 	@echo "1/4 Training on mock spectra"

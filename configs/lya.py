@@ -110,7 +110,7 @@ def threeclass(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
 
 def redshift(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     """The whole spectrum: is there a line, is it Lyman-alpha or [OII] with its companions, and at which redshift?"""
-    config.data.window = (3600.0, 9800.0)  # 4350 pixels
+    config.data.window = (3600.0, 9800.0)  # 4349 pixels
     red = (3889.9, 3969.6, 4102.9, 4341.7, 4862.7, 4960.3, 5008.2, 5877.2, 6302.0, 6549.9, 6564.6, 6585.3)
     config.data.masked_lines = (*config.data.masked_lines, *red, 6718.3, 6732.7)
     config.sim.update(dict(whole_range=True, line_fraction=0.4, oii_fraction=0.5))

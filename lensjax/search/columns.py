@@ -9,10 +9,10 @@ A, KMS = "Angstrom", "km / s"
 # Table 1 of Li et al. (2018) first: name, plate-mjd-fiber, redshifts, place, magnitude, flux, skewness.
 COLUMNS = {
     "name": ("", "meta.id;meta.main", "JHHMMSS.ss+DDMMSS.s, truncated J2000 coordinates"),
-    "plate": ("", "meta.id;instr.plate", "SDSS plate; -1 if none"),
+    "plate": ("", "meta.id;instr.plate", "SDSS plate, of SDSS-V the field; -1 if none"),
     "mjd": ("d", "time.epoch", "modified Julian date of the plate; -1 if none"),
     "fiberid": ("", "meta.id;instr", "SDSS fiber; -1 if none"),
-    "targetid": ("", "meta.id", "DESI target; -1 if none"),
+    "targetid": ("", "meta.id", "TARGETID of DESI, CATALOGID or SDSS_ID of SDSS-V; -1 if none"),
     "survey": ("", "meta.id;meta.dataset", "SDSS (I and II), BOSS, eBOSS, SDSS-V or DESI"),
     "z_lens": ("", "src.redshift", "redshift of the foreground galaxy, of the pipeline"),
     "zwarning": ("", "meta.code.qual;src.redshift", "flags of that redshift; 0 = good"),

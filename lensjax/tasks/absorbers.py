@@ -1,4 +1,4 @@
-"""The task "which Mg II absorbers are there?": any number in a spectrum, each with its place and its own score."""
+"""The task "which Mg II absorbers are there?": up to MOST in a spectrum, each with its place and its own score."""
 
 from typing import Any
 
