@@ -15,6 +15,9 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+# Threads of BLAS in two worker processes on two cores wait for each other: tenfold the time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # What one test or process of a session has compiled, the others need not.
 if "PYTEST_XDIST_WORKER" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="lensjax-tests-")

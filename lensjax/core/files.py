@@ -32,6 +32,17 @@ def stamp(path: str | os.PathLike) -> str:
     return f"{path}\n"
 
 
+def walk(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Files below a folder, to any depth and through links to folders, each folder once."""
+    seen = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(root)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (pathlib.Path(root, name) for name in names)
+
+
 def content(path: str | os.PathLike) -> str:
     """SHA-256 of what is in a file, text; empty where there is none."""
     path = pathlib.Path(path)

@@ -13,6 +13,7 @@ from lensjax.core.errors import UserError
 from lensjax.physics import grid, lines, quasar
 from lensjax.surveys.block import Block
 from lensjax.surveys.catalogues import read_table
+from lensjax.surveys.tables import check_whole
 
 ALIASES = {
     "plate": ("PLATE",),
@@ -44,6 +45,10 @@ def read_absorbers(path: str) -> Columns:
     if not path:
         raise UserError("config.data.absorbers.catalogue is empty: give a table of absorbers, FITS or CSV")
     table = _read_table(pathlib.Path(path).expanduser())
+    for line in ("2796", "2803"):  # DESI: an error each way
+        ends = [table[f"EW_{line}_ERR_{end}"] for end in ("LOW", "HIGH") if f"EW_{line}_ERR_{end}" in table]
+        if len(ends) == 2:
+            table.setdefault(f"EW_{line}_ERR", np.abs(ends).mean(0))
     known = {name: _first(table, aliases) for name, aliases in ALIASES.items()}
     known = {name: column for name, column in known.items() if column is not None}
     lacking = [name for name in ("z_abs", "ew_2796") if name not in known]
@@ -69,8 +74,9 @@ def _read_table(path: pathlib.Path) -> Columns:
         raise UserError(f"the catalogue {path} is no file: give a table of absorbers, FITS or CSV")
     table = read_table(path, "the catalogue")
     columns = {name.upper(): np.ma.asarray(table[name]) for name in table.colnames}
-    return {name: column.filled(np.nan if column.dtype.kind == "f" else -1)
-            for name, column in columns.items() if column.dtype.kind in "fiu"}  # fmt: skip
+    check_whole(columns.get("TARGETID"), f"the catalogue {path}")
+    whole = {name: column.astype(np.int64).filled(-1) for name, column in columns.items() if column.dtype.kind in "iu"}
+    return whole | {name: column.filled(np.nan) for name, column in columns.items() if column.dtype.kind == "f"}
 
 
 def _first(table: Columns, aliases: tuple[str, ...]) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from lensjax.core.errors import UserError
-from lensjax.core.files import replacing, stamp
+from lensjax.core.files import replacing, stamp, walk
 from lensjax.surveys.block import BadFile
 from lensjax.surveys.image_files import SUFFIXES, ImageFile, import_h5py, open_images
 from lensjax.surveys.sweep import standardise
@@ -174,7 +174,7 @@ def find_images(source) -> list[pathlib.Path]:
         raise UserError("no input of images is given: set config.embed.input, or config.data.input to train on them.")
     path = pathlib.Path(source).expanduser()
     if path.is_dir():
-        found = [file for file in path.rglob("*") if _is_images(file)]
+        found = [file for file in walk(path) if _is_images(file)]
     elif path.is_file() and path.suffix.lower() in LISTS:
         lines = [line.split("#")[0].strip() for line in path.read_text(errors="replace").splitlines()]
         found = [path.parent / pathlib.Path(line).expanduser() for line in lines if line]

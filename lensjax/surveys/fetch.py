@@ -107,7 +107,11 @@ def query_sparcl(settings) -> list[Target]:
 
 
 def decode_specobjid(specobjid: int) -> Target:
-    """Plate, MJD and fiber that an SDSS specObjID holds: bits 50-63, 24-37 (less 50000) and 38-49."""
+    """Plate, MJD and fiber that an SDSS specObjID holds: bits 50-63, 24-37 (less 50000) and 38-49.
+
+    Of a signed number too, as SPARCL gives it: negative for plates from 8192 on.
+    """
+    specobjid %= 1 << 64
     return Target(specobjid >> 50, 50_000 + (specobjid >> 24 & 0x3FFF), specobjid >> 38 & 0xFFF)
 
 

@@ -16,9 +16,9 @@ from lensjax.core.files import write_text
 from lensjax.surveys.block import BadFile
 from lensjax.surveys.download import Missing, Pace, download, fetch_all, is_complete, writing
 from lensjax.surveys.fits import image, open_fits
+from lensjax.surveys.known import DEC, RA
 from lensjax.surveys.sweep import read_sweep
 
-RA, DEC = ("ra", "ra_deg", "raj2000", "target_ra"), ("dec", "dec_deg", "decj2000", "dej2000", "target_dec")
 COLUMNS = ("file", "ra", "dec", "status")
 REQUEST = "request.json"  # beside the cutouts
 RECORDED = ("layer", "bands", "pixel")

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from lensjax.core.errors import UserError
+from lensjax.core.files import walk
 from lensjax.surveys import desi, sdss
 from lensjax.surveys.block import BadFile, Block, failed_block
 from lensjax.surveys.fits import open_fits
@@ -53,7 +54,7 @@ def _expand(path: pathlib.Path) -> list[pathlib.Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        names = (file for file in path.rglob("*") if file.name.endswith(SUFFIXES))
+        names = (file for file in walk(path) if file.name.endswith(SUFFIXES))
         found = [file for file in names if not file.name.startswith(EXPOSURES)]
     else:
         found = [pathlib.Path(name) for name in glob.glob(str(path), recursive=True)]
@@ -81,6 +82,10 @@ def read_block(path: str, loglam: np.ndarray) -> Block:
 
     Never raises for what a file holds. Safe to call from several threads.
     """
+    if (shown := str(path).encode("utf-8", "replace").decode()) != str(path):  # no table could tell which file it was
+        return failed_block(
+            shown, "the name of the file or of its folder is no UTF-8: rename it, or link to it", loglam
+        )
     try:
         units = open_fits(path)
         for fits_kind, read in READERS:

@@ -19,6 +19,7 @@ import numpy as np
 from lensjax.surveys.block import BadFile
 
 BLOCK = 2880  # bytes
+MOST_FIELDS = 999  # of a table, by the standard
 IN_MEMORY = 4_000_000  # bytes: smaller files are read whole, larger ones mapped and read where touched
 PIXELS = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}  # BITPIX -> numpy
 FORMATS = {"L": "i1", "X": "u1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8", "C": ">c8",
@@ -128,7 +129,8 @@ def _data_size(header: dict) -> int:
     axes = [_integer(header, f"NAXIS{i + 1}") for i in range(_integer(header, "NAXIS"))]
     if not axes:
         return 0
-    elements = header.get("GCOUNT", 1) * (header.get("PCOUNT", 0) + math.prod(axes))
+    groups, heap = (_integer({key: default} | header, key) for key, default in (("GCOUNT", 1), ("PCOUNT", 0)))
+    elements = groups * (heap + math.prod(axes))
     return abs(_integer(header, "BITPIX")) // 8 * elements
 
 
@@ -181,7 +183,10 @@ def column_names(unit: Hdu) -> dict[str, int]:
     """Column name in capitals -> its number from 1; empty for a unit that is no binary table."""
     if unit.header.get("XTENSION") != "BINTABLE":
         return {}
-    return {str(unit.header.get(f"TTYPE{i}", "")).upper(): i for i in range(1, unit.header.get("TFIELDS", 0) + 1)}
+    fields = _integer(unit.header, "TFIELDS")
+    if fields > MOST_FIELDS:
+        raise BadFile(f"damaged FITS header: TFIELDS is {fields}")
+    return {str(unit.header.get(f"TTYPE{i}", "")).upper(): i for i in range(1, fields + 1)}
 
 
 def read_columns(unit: Hdu, wanted, rows: slice = slice(None)) -> dict[str, np.ndarray]:

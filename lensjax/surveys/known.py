@@ -10,6 +10,8 @@ import numpy as np
 from lensjax.core.errors import UserError
 from lensjax.surveys.catalogues import iau_name, read_table
 
+RA = ("ra", "ra_deg", "raj2000", "_raj2000", "target_ra")  # degrees, in order of preference
+DEC = ("dec", "dec_deg", "dej2000", "_dej2000", "decj2000", "target_dec")
 NAMES = ("name", "id", "objid", "target")  # columns that hold a name, in order of preference
 
 
@@ -92,7 +94,7 @@ def _read_version(path: str, version: tuple[int, ...]) -> tuple[np.ndarray, Any]
 
     table = read_table(path, "the table of known objects")
     columns = {name.lower(): table[name] for name in table.colnames}
-    ra, dec = (columns.get(name, columns.get(f"{name}_deg", columns.get(f"{name}j2000"))) for name in ("ra", "dec"))
+    ra, dec = (next((columns[name] for name in names if name in columns), None) for names in (RA, DEC))
     numbers = all(column is not None and column.dtype.kind in "fiu" for column in (ra, dec))
     places = [np.ma.filled(np.ma.asarray(c).astype(float), np.nan) for c in (ra, dec)] if numbers else np.empty((2, 0))
     good = _in_the_sky(*places)

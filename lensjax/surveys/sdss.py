@@ -176,13 +176,13 @@ def plate_rows(units: list[Hdu], path: pathlib.Path, num: int) -> dict:
 
 
 def find_spzbest(path: pathlib.Path, plate: int, mjd: int) -> pathlib.Path:
-    """spZbest of a plate, beside it or in a folder (run1d) below; the newest run1d by name if there are several."""
+    """spZbest of a plate, beside it or in a folder (run1d) below; that of the highest run1d if there are several."""
     stem = path.name.split(".fits")[0].removeprefix("spPlate")
     names = dict.fromkeys((f"spZbest{stem}", f"spZbest-{plate:04d}-{mjd}"))
     for name in names:
         here = sorted(path.parent.glob(f"{name}.fits*")) or sorted(path.parent.glob(f"*/{name}.fits*"))
         if here:
-            return here[-1]
+            return max(here, key=lambda found: [int(number) for number in re.findall(r"\d+", found.parent.name)])
     raise BadFile("no spZbest file beside the spPlate or one folder below")
 
 

@@ -24,6 +24,7 @@ ALIASES = {
 }
 NOQSO = {"z": "Z_NOQSO", "zwarning": "ZWARNING_NOQSO", "class": "CLASS_NOQSO", "subclass": "SUBCLASS_NOQSO"}
 NEEDED = tuple(dict.fromkeys(name for names in ALIASES.values() for name in names)) + tuple(NOQSO.values())
+NEEDED += ("ZCAT_PRIMARY",)
 NO_REDSHIFT = "class and redshift are unknown"  # the end of such a status
 FIRST_BOSS_PLATE = 3510
 FIRST_EBOSS_MJD = 56839  # 2014 July 1, the begin of SDSS-IV
@@ -56,6 +57,8 @@ def standardise(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         use = galaxy & (columns["CLASS_NOQSO"] != "") & (columns["Z_NOQSO"] != 0)
         for name, survey_name in NOQSO.items():
             out[name] = np.where(use, columns[survey_name], out[name])
+    if "ZCAT_PRIMARY" in columns:
+        out["primary"] = columns["ZCAT_PRIMARY"].astype(bool)
     return out
 
 
@@ -93,7 +96,10 @@ def read_catalogue(path) -> dict[str, np.ndarray]:
             f"the catalogue {path} has the columns {sorted(table) or 'of no table'} and {len(table.get('z', ()))} "
             "redshifts; expected PLATE, MJD and FIBERID (or TARGETID, or CATALOGID) and Z, as in spAll or specObj"
         )
-    order = np.lexsort([table[name] for name in reversed(names)])
+    for name in names:
+        check_whole(table[name], f"the catalogue {path}")
+    primary = [~table["primary"]] if "primary" in table else []  # DESI: of several rows of a target the best is first
+    order = np.lexsort([*primary, *(table[name] for name in reversed(names))])
     key = row_key(table, names)[order]
     return {name: table[name][order] for name in JOINED if name in table} | {"key": key}
 
@@ -103,6 +109,12 @@ def _read_rows(unit: Hdu) -> dict[str, np.ndarray]:
     starts = range(0, max(unit.header.get("NAXIS2", 0), 1), ROWS)
     parts = [standardise(read_columns(unit, NEEDED, slice(start, start + ROWS))) for start in starts]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def check_whole(identity: np.ndarray | None, where: str) -> None:
+    """UserError where numbers of objects are floats that cannot hold them, as TARGETID is where a table had a gap."""
+    if identity is not None and identity.dtype.kind == "f" and (np.abs(identity) >= 1 << 53).any():
+        raise UserError(f"{where} has identities of objects as floats, whose last digits are lost: give integers.")
 
 
 def _identity(table: dict) -> tuple[str, ...]:

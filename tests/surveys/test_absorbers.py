@@ -39,6 +39,24 @@ def test_column_names_of_the_surveys(survey, suffix, tmp_path):
         assert made["targetid"].tolist() == [390, 390, 395]
 
 
+def test_errors_of_desi_are_given_each_way(tmp_path):
+    columns = {"TARGETID": [4], "Z_QSO": [2.0], "Z_MGII": [1.0], "EW_2796": [1.0], "EW_2803": [0.7]}
+    errors = {"EW_2796_ERR_LOW": [0.1], "EW_2796_ERR_HIGH": [0.2], "EW_2803_ERR_LOW": [-0.1], "EW_2803_ERR_HIGH": [0.1]}
+    Table({**columns, **errors}).write(tmp_path / "desi.fits")
+    made = absorbers.read_absorbers(str(tmp_path / "desi.fits"))
+    assert made["error_2796"][0] == pytest.approx(0.15) and made["error_2803"][0] == pytest.approx(0.1)
+
+
+def test_identities_with_gaps(tmp_path):
+    columns = {"PLATE": np.ma.array([1, 2], np.uint16, mask=[False, True]), "MJD": [3, 3], "FIBER": [5, 6]}
+    Table({**columns, "ZABS": [0.9, 0.8], "EW_2796": [1.0, 1.0]}).write(tmp_path / "masked.fits")
+    assert absorbers.read_absorbers(str(tmp_path / "masked.fits"))["plate"][0] == 1
+    columns = {"TARGETID": [39633345008634465.0, np.nan], "ZABS": [0.9, 0.8], "EW_2796": [1.0, 1.0]}
+    Table(columns).write(tmp_path / "float.fits")
+    with pytest.raises(UserError, match="as floats, whose last digits are lost: give integers"):
+        absorbers.read_absorbers(str(tmp_path / "float.fits"))
+
+
 def test_a_row_of_several_absorbers_is_spread_out(tmp_path):
     columns = {"PLATE": [1, 2], "MJD": [3, 3], "FIBER": [5, 6], "ZABS": [[0.9, 1.1], [0.8, 0.0]]}
     Table({**columns, "REW_MGII_2796": [[1.0, 2.0], [3.0, 0.0]]}).write(tmp_path / "wide.fits")

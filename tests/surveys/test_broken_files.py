@@ -1,5 +1,8 @@
 """Each kind of bad file gets one sentence and costs no other file."""
 
+import os
+import re
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -85,6 +88,22 @@ def test_damaged_spec_gets_its_sentence(tmp_path, case):
     block = read_block(str(path), WINDOW)
     assert list(block.table["status"]) == [sentence]
     assert np.isfinite(block.flux).all() and np.isfinite(block.z).all()
+
+
+@pytest.mark.parametrize(("key", "value"), [("GCOUNT", -9), ("PCOUNT", -(10**9)), ("TFIELDS", 10**11)])
+def test_damaged_sizes_end_in_a_sentence(tmp_path, key, value):
+    path = tmp_path / "spec-4055-55359-0007.fits"
+    good_spec(path)
+    content = path.read_bytes()
+    at = next(re.finditer(key.ljust(8).encode() + b"= ", content)).start()
+    path.write_bytes(content[:at] + f"{key:8}= {value:>20}".ljust(80).encode() + content[at + 80 :])
+    assert f"{key} is {value}" in read_block(str(path), WINDOW).table["status"][0]
+
+
+def test_a_file_whose_name_is_no_text_has_its_row(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/Donn\xe9es-spec.fits")
+    table = read_block(path, WINDOW).table
+    assert "is no UTF-8: rename it" in table["status"][0] and table["file"][0].endswith("/Donn?es-spec.fits")
 
 
 def test_spectrum_without_catalogue_row_keeps_its_flux_and_names(tmp_path):

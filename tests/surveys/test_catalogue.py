@@ -45,6 +45,21 @@ def test_catalogue_by_targetid(tmp_path):
     assert joined.table["z"][0] == 3.0 and joined.table["class"][0] == "STAR" and joined.z[0] == 3.0
 
 
+def test_of_several_rows_of_a_target_the_primary_one_counts(tmp_path):
+    columns = {"Z": [0.9, 0.31], "SPECTYPE": np.full(2, "GALAXY", "S6"), "ZWARN": [4, 0]}
+    path = write_catalogue(tmp_path / "zall.fits", TARGETID=[4, 4], ZCAT_PRIMARY=[False, True], **columns)
+    block = read_block(str(tmp_path / "none.fits"), WINDOW)
+    joined = join(block._replace(table=full_table(1, {"targetid": [4]})), read_catalogue(path))
+    assert joined.table["z"][0] == 0.31 and joined.table["zwarning"][0] == 0
+
+
+def test_target_numbers_that_are_floats_are_refused(tmp_path):
+    columns = {"Z": [0.9, 0.31], "SPECTYPE": np.full(2, "GALAXY", "S6")}
+    path = write_catalogue(tmp_path / "z.fits", TARGETID=[39633345008634465.0, 39633345008634466.0], **columns)
+    with pytest.raises(UserError, match="identities of objects as floats"):
+        read_catalogue(path)
+
+
 def test_catalogue_stands_in_for_a_missing_spzbest(plate, tmp_path):  # noqa: F811
     (tmp_path / plate[0].name).write_bytes(plate[0].read_bytes())
     who = {"PLATE": np.full(19, 4055), "MJD": np.full(19, 55359), "FIBERID": np.arange(1, 20)}

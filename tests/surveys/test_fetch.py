@@ -209,6 +209,12 @@ def test_redshift_range_without_the_extra(config, monkeypatch):
         fetch.find_targets(config.fetch)
 
 
+def test_specobjid_of_a_high_plate_is_negative_where_integers_are_signed():
+    unsigned = 10660 << 50 | 431 << 38 | (58466 - 50000) << 24
+    for number in (unsigned, unsigned - (1 << 64)):
+        assert fetch.decode_specobjid(number) == fetch.Target(10660, 58466, 431)
+
+
 def test_specobjid_holds_plate_mjd_and_fiber(real_data):
     for path in sorted((real_data / "sdss_legacy").glob("*.fits"))[:3]:
         row = fits.read_columns(fits.open_fits(path)[2], ("SPECOBJID", "PLATE", "MJD", "FIBERID"))

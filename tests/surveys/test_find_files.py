@@ -33,6 +33,14 @@ def test_folder_is_searched_to_any_depth_without_companions(folder):
     assert names(find_files(str(folder))) == ALL
 
 
+def test_links_to_folders_are_followed_once(folder, tmp_path_factory):
+    linked = tmp_path_factory.mktemp("survey")
+    (linked / "link").symlink_to(folder)
+    assert names(find_files(str(linked))) == ALL
+    (folder / "a" / "back").symlink_to(linked)  # a circle
+    assert names(find_files(str(linked))) == ALL
+
+
 def test_exposures_of_desi_are_read_where_they_are_named(folder):
     exposures = folder / "a" / "spectra-x.fits"
     exposures.write_bytes(b"")

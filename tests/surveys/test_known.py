@@ -26,6 +26,11 @@ def test_rows_without_a_place_are_left_out_and_counted(tmp_path, capsys):
     assert known_objects(np.array([1.0]), np.array([2.0]), vet)[0].tolist() == ["new"]  # and again when it has changed
 
 
+def test_the_columns_of_vizier(tmp_path):
+    vet = settings(tmp_path, "Name,RAJ2000,DEJ2000\na,1.0,2.0\n")
+    assert known_objects(np.array([1.0]), np.array([2.0]), vet)[0].tolist() == ["a"]
+
+
 @pytest.mark.parametrize(("suffix", "separator"), [(".tsv", "\t"), (".txt", " ")])
 def test_lists_of_text(tmp_path, suffix, separator):
     vet = vetting.vetting()

@@ -125,6 +125,18 @@ def test_spzbest_in_the_run1d_folder_and_in_any_order(plate, tmp_path):
     assert block.table["status"][0] == "no row in spZbest: class and redshift are unknown"
 
 
+def test_the_highest_run1d_counts_not_the_last_by_name(plate, tmp_path):
+    path, best, _, table = plate
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+    for run1d, shift in (("v5_9_0", 0.5), ("v5_13_0", 0.0)):
+        (tmp_path / run1d).mkdir()
+        with fits.open(best) as units:
+            for name in ("Z", "Z_NOQSO"):
+                units[1].data[name] += shift
+            units.writeto(tmp_path / run1d / best.name)
+    np.testing.assert_allclose(read_block(str(tmp_path / path.name), WINDOW).z, table["z"], rtol=1e-6)
+
+
 def test_plate_without_spzbest_still_has_its_spectra(plate, tmp_path):
     path = plate[0]
     (tmp_path / path.name).write_bytes(path.read_bytes())
