@@ -75,8 +75,9 @@ def _read_table(path: pathlib.Path) -> Columns:
     table = read_table(path, "the catalogue")
     columns = {name.upper(): np.ma.asarray(table[name]) for name in table.colnames}
     check_whole(columns.get("TARGETID"), f"the catalogue {path}")
-    whole = {name: column.astype(np.int64).filled(-1) for name, column in columns.items() if column.dtype.kind in "iu"}
-    return whole | {name: column.filled(np.nan) for name, column in columns.items() if column.dtype.kind == "f"}
+    kinds = {"f": (np.float64, np.nan), "i": (np.int64, -1), "u": (np.int64, -1)}
+    numbers = {name: column for name, column in columns.items() if column.dtype.kind in kinds}
+    return {name: np.ma.filled(x.astype(kinds[x.dtype.kind][0]), kinds[x.dtype.kind][1]) for name, x in numbers.items()}
 
 
 def _first(table: Columns, aliases: tuple[str, ...]) -> np.ndarray | None:
