@@ -75,7 +75,7 @@ def candidate_table(vetted: Vetted, numbers: Sequence[tuple[str, str, int]] = NU
     numbers: (head, column, decimals) of what is shown of each.
     """
     if not vetted.rows:
-        return "<p>No candidates: the cuts took every hit.</p>"
+        return f"<p>No candidates: {'the cuts took every hit' if vetted.summary['hits'] else 'there was no hit'}.</p>"
     calibrated = any(np.isfinite(row["probability"]) for row in vetted.rows)
     numbers = [*numbers, ("score", "score", 3), *([("P(line)", "probability", 3)] * calibrated)]
     heads = ["#", "name", "grade", *(head for head, _, _ in numbers), "against it"]

@@ -112,7 +112,10 @@ def _read_rows(unit: Hdu) -> dict[str, np.ndarray]:
 
 
 def check_whole(identity: np.ndarray | None, where: str) -> None:
-    """UserError where numbers of objects are floats that cannot hold them, as TARGETID is where a table had a gap."""
+    """UserError where identity (N,), numbers of objects, are floats that cannot hold them (TARGETID with gaps).
+
+    where: which table, the begin of the sentence.
+    """
     if identity is not None and identity.dtype.kind == "f" and (np.abs(identity) >= 1 << 53).any():
         raise UserError(f"{where} has identities of objects as floats, whose last digits are lost: give integers.")
 

@@ -11,7 +11,7 @@ import pytest
 
 from configs import lya
 from lensjax.physics import grid
-from lensjax.search import calibration, candidate_figures, candidates, figures, page, report, tally, vet
+from lensjax.search import calibration, candidate_figures, candidates, figures, page, report, tally, vet, vetted_page
 from lensjax.search.report import write_report
 from lensjax.search.shards import COLUMNS, schema
 from lensjax.surveys.write import write_spec, write_spplate
@@ -280,6 +280,12 @@ def test_a_vetted_page_shows_candidates_cuts_and_what_is_against_them(vetted):
     assert "of 1 sky fibers pass every cut" in parsed.text
     assert "P(line)" in parsed.text and text.isascii() and "<b>" not in text
     assert [path.suffix for path in (folder / "figures").iterdir()] == [".pdf"]
+
+
+@pytest.mark.parametrize(("hits", "said"), [(0, "there was no hit"), (3, "the cuts took every hit")])
+def test_a_vetting_without_candidates_says_why(hits, said):
+    empty = candidates.Vetted({"hits": hits, "candidates": 0}, [], {}, [], [], np.zeros(0))
+    assert vetted_page.candidate_table(empty) == f"<p>No candidates: {said}.</p>"
 
 
 def test_fits_follow_the_line_of_the_candidate(vetted):
