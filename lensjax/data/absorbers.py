@@ -49,7 +49,7 @@ def survey(paths: list[str], catalogue: Arrays, loglam: np.ndarray) -> Arrays:
     """Usable spectra of the files: file (place in `paths`), row (place in the file), positive and early (SDSS-I/II)."""
     parts = []
     for number, path in enumerate(paths):
-        block = files.read_block(path, loglam)
+        block = files.read_block(path, loglam, quasars=True)
         _, positive, usable = absorbers.label_block(block, catalogue, loglam)
         rows = np.flatnonzero(usable)
         early = block.table["survey"][rows] == "SDSS"
@@ -89,7 +89,7 @@ def read_sample(paths: list[str], catalogue: Arrays, loglam: np.ndarray, sample:
     out: Arrays = {}
     for number in np.unique(sample["file"][rows]):
         place = np.flatnonzero(sample["file"][rows] == number)
-        block = files.read_block(paths[number], loglam)
+        block = files.read_block(paths[number], loglam, quasars=True)
         truth, _, _ = absorbers.label_block(block, catalogue, loglam)
         for name, values in {**truth, **{name: block.batch()[name] for name in FLUX}}.items():
             if name not in out:

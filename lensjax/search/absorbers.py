@@ -21,6 +21,7 @@ __all__ = ["COLUMNS", "CUTS", "STATUS", "injection", "make_predict", "nothing_me
 
 view, injection = absorber_page, inject_absorbers
 searched = quasar.search_window
+QUASARS = True
 CONTROL = False  # without a continuum nothing can be absorbed: every fiber on blank sky is a hit, and no candidate
 EVALUATED = {"absorber_law": "snr", "snr_range": (4.0, 20.0), "absorber_fraction": 0.5}  # config.sim of the mocks
 KINDS = ("quasar",)

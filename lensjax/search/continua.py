@@ -13,7 +13,7 @@ from lensjax.physics import grid
 from lensjax.search import score
 from lensjax.search.inject import MOST_FILES
 from lensjax.sims import continua
-from lensjax.surveys import Block, concatenate, find_files, read_catalogue
+from lensjax.surveys import Block, concatenate, find_files
 
 NAME, FIGURE_NAME = "continua.npz", "continua.png"
 STREAM = 17  # of the seed
@@ -68,8 +68,7 @@ def read_objects(config: Any, loglam: np.ndarray) -> Block:
     """
     settings, random = config.continua, np.random.default_rng([config.seed, STREAM])
     paths = [path for path, _ in find_files(config.search.input)]
-    catalogue = read_catalogue(config.search.catalogue) if config.search.catalogue else None
-    read = score.make_read(config, loglam, catalogue)
+    read = score.make_read(config, loglam, score.load_catalogue(config))
     parts, room = [], settings.number
     most = -(-room // min(len(paths), MOST_FILES))
     progress = Progress(len(paths), 0, "continua")

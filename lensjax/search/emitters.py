@@ -21,6 +21,7 @@ __all__ = ["COLUMNS", "CUTS", "KINDS", "STATUS", "injection", "make_measure", "m
 __all__ += ["nothing_measured", "view"]
 
 view, injection = vetted_page, inject_lines
+QUASARS = False
 CONTROL = True
 EVALUATED = {"line_law": "snr", "snr_range": (4.0, 20.0), "line_fraction": 0.5}  # config.sim of clean and dirty mocks
 MOCK_TRUTH = ("label", "wave", "snr", "line_flux", "line_sigma", "line_alpha", "peak", "z")

@@ -25,7 +25,7 @@ from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.spectra import Chunk, Columns
 from lensjax.search.vet import HITS_NAME, check_settings, vet
-from lensjax.surveys import Block, concatenate, find_files, read_catalogue
+from lensjax.surveys import Block, concatenate, find_files
 
 LINES_NAME, MAP_NAME, FOLDER_NAME = "injected.parquet", "completeness.fits", "injected"
 MOST_FILES = 50  # that galaxies to inject into are spread over
@@ -85,8 +85,7 @@ def read_hosts(config: Any, paths: list[str]) -> tuple[Block, Block]:
     grow with the survey.
     """
     order = np.random.default_rng([config.seed, STREAM])
-    catalogue = read_catalogue(config.search.catalogue) if config.search.catalogue else None
-    read = score.make_read(config, score.wide_window(config), catalogue)
+    read = score.make_read(config, score.wide_window(config), score.load_catalogue(config))
     most = -(-config.inject.hosts // min(len(paths), MOST_FILES))
     parts: dict[str, list[Block]] = {"hosts": [], "sky": []}
     for path in order.permutation(paths):

@@ -47,7 +47,7 @@ def search(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
     Raises UserError for input, catalogue or weights that are not there, and for cuts that do not exist.
     """
     files = find_files(config.search.input)
-    catalogue = read_catalogue(config.search.catalogue) if config.search.catalogue else None
+    catalogue = load_catalogue(config)
     check_settings(config)
     scorer = scorer or make_scorer(config, workdir)
     config = scorer.config or config
@@ -111,11 +111,18 @@ def _shard_rows(config: Any) -> int:
     return -(-config.search.shard_rows // size) * size
 
 
+def load_catalogue(config: Any) -> dict[str, np.ndarray] | None:
+    """config.search.catalogue, as `make_read` takes it; None where it is empty."""
+    path = config.search.catalogue
+    return read_catalogue(path, systems.of(config).QUASARS) if path else None
+
+
 def make_read(config: Any, loglam: np.ndarray, catalogue: dict | None) -> Callable[[str], tuple[Block, np.ndarray]]:
     """read(path) -> the block of a file over the window `loglam`, and which of its rows are selected, bool (N,)."""
+    quasars = systems.of(config).QUASARS
 
     def read(path: str) -> tuple[Block, np.ndarray]:
-        block = read_block(path, loglam)
+        block = read_block(path, loglam, quasars)
         block = block if catalogue is None else join(block, catalogue)
         return annotate(drop_unsearchable(block, loglam, config), config.select)
 

@@ -2,6 +2,7 @@
 
 make_predict(config, practical)   the traditional scorer: predict(params, model_state, batch)
 STATUS                            its status codes -> sentence
+QUASARS                           whether it looks at quasars: class and redshift, see `surveys.read_block`
 searched(wave, z)                 where lines are looked for: (P,) Angstrom, redshift -> bool (P,)
 CONTROL                           whether sky fibers err as objects do: the control sample of the vetting
 EVALUATED                         config.sim of the mocks that scorers are compared on

@@ -26,7 +26,7 @@ def arms(units: list[Hdu]) -> list[str]:
     return [unit.name[: -len("_FLUX")] for unit in units if re.fullmatch(r"[A-Z]+_FLUX", unit.name)]
 
 
-def read_coadd(units: list[Hdu], path: str, loglam: np.ndarray) -> Block:
+def read_coadd(units: list[Hdu], path: str, loglam: np.ndarray, quasars: bool = False) -> Block:
     """All targets of a coadd on the window `loglam` (P,); BadFile where it is unusable.
 
     Every linear pixel is shared out over the log pixels it overlaps, in proportion to the overlap, and log pixels
@@ -34,7 +34,10 @@ def read_coadd(units: list[Hdu], path: str, loglam: np.ndarray) -> Block:
         flux_j = sum_i w_ij ivar_i flux_i / ivar_j,    ivar_j = sum_i w_ij ivar_i,    sum_j w_ij = 1.
     So the information is that of the input, and sums over many pixels have the right error. Neighbouring log pixels
     that share a linear pixel are correlated, and each by itself is a little better than its ivar says.
+
+    quasars: makes no difference, as redrock fits all templates to every target.
     """
+    del quasars
     units[-1].bytes()  # BadFile where the end of the file is missing
     by_name = {unit.name: unit for unit in units}
     parts = [part for part in (rebin_arm(by_name, arm, loglam) for arm in arms(units)) if part is not None]

@@ -77,10 +77,12 @@ def _listed(path: pathlib.Path) -> list[pathlib.Path]:
     return [file for entry in entries for file in (_expand(entry) or [entry])]
 
 
-def read_block(path: str, loglam: np.ndarray) -> Block:
+def read_block(path: str, loglam: np.ndarray, quasars: bool = False) -> Block:
     """All spectra of one file on the window `loglam` (P,). A file that cannot be used is one row with its reason.
 
-    Never raises for what a file holds. Safe to call from several threads.
+    quasars: whether these are looked for, so that class and redshift are those of the fit to all templates; else
+    galaxies have those without quasar templates, see `tables.standardise`. Never raises for what a file holds. Safe to
+    call from several threads.
     """
     if (shown := str(path).encode("utf-8", "replace").decode()) != str(path):  # no table could tell which file it was
         return failed_block(
@@ -90,7 +92,7 @@ def read_block(path: str, loglam: np.ndarray) -> Block:
         units = open_fits(path)
         for fits_kind, read in READERS:
             if fits_kind(units):
-                return read(units, str(path), loglam)
+                return read(units, str(path), loglam, quasars)
         return failed_block(path, describe(units), loglam)
     except BadFile as error:
         return failed_block(path, str(error), loglam)

@@ -40,10 +40,11 @@ def _is_log_image(units: list[Hdu]) -> bool:
     return units[0].header.get("NAXIS") == 2 and "COEFF0" in units[0].header
 
 
-def read_spec(units: list[Hdu], path: str, loglam: np.ndarray) -> Block:
+def read_spec(units: list[Hdu], path: str, loglam: np.ndarray, quasars: bool = False) -> Block:
     """The coadded spectrum of a spec file on the window `loglam` (P,): a block of one. BadFile where it is unusable.
 
     HDU 1 is the spectrum, HDU 2 the catalogue row (SPALL or SPECOBJ); single exposures of full files are not read.
+    quasars: see `tables.standardise`, also below.
     """
     header = units[0].header
     check_header(header)
@@ -65,7 +66,7 @@ def read_spec(units: list[Hdu], path: str, loglam: np.ndarray) -> Block:
     masked = np.zeros((1, len(loglam)), bool)
     if "AND_MASK" in columns:
         masked[0, target[inside]] = columns["AND_MASK"][inside] & BRIGHTSKY != 0
-    known = {**header_row(header), **catalogue_row(units), "file": path}
+    known = {**header_row(header), **catalogue_row(units, quasars), "file": path}
     known["survey"] = "SDSS-V" if names_field(units) else survey_name(known.get("plate", -1), known.get("mjd", -1))
     return make_block(on_window("FLUX", 0), on_window("IVAR", 0), on_window("WDISP", 1), masked, known, loglam)
 
@@ -118,11 +119,11 @@ def names_field(units: list[Hdu]) -> bool:
     return bool({"FIELD", "CATALOGID"} & names) and "PLATE" not in names
 
 
-def catalogue_row(units: list[Hdu]) -> dict:
+def catalogue_row(units: list[Hdu], quasars: bool = False) -> dict:
     """The catalogue row of a spec file under our names; a status where it is missing or damaged."""
     try:
         units[-1].bytes()
-        row = read_standard(units[2]) if len(units) > 2 else {}
+        row = read_standard(units[2], quasars) if len(units) > 2 else {}
     except BadFile as error:
         return {"status": f"{error}: {NO_REDSHIFT}"}
     if "z" not in row or len(row["z"]) != 1:
@@ -130,7 +131,7 @@ def catalogue_row(units: list[Hdu]) -> dict:
     return {name: value[0] for name, value in row.items()}
 
 
-def read_spplate(units: list[Hdu], path: str, loglam: np.ndarray) -> Block:
+def read_spplate(units: list[Hdu], path: str, loglam: np.ndarray, quasars: bool = False) -> Block:
     """All fibers of an spPlate file on the window `loglam` (P,), with the fits of spZbest; BadFile where unusable.
 
     Where spZbest is missing the spectra are there, their redshift is not, and each fiber's status says so.
@@ -156,11 +157,11 @@ def read_spplate(units: list[Hdu], path: str, loglam: np.ndarray) -> Block:
         return out
 
     masked = on_window(2, 0, np.int32) & BRIGHTSKY != 0
-    known = plate_rows(units, pathlib.Path(path), num)
+    known = plate_rows(units, pathlib.Path(path), num, quasars)
     return make_block(on_window(0, 0), on_window(1, 0), on_window(4, 1), masked, known, loglam)
 
 
-def plate_rows(units: list[Hdu], path: pathlib.Path, num: int) -> dict:
+def plate_rows(units: list[Hdu], path: pathlib.Path, num: int, quasars: bool = False) -> dict:
     """Columns of the block's table for the `num` fibers of a plate: plug map first, then spZbest over it."""
     header = units[0].header
     known: dict = {"file": str(path), "row": np.arange(num), "fiberid": np.arange(1, num + 1)}
@@ -169,7 +170,7 @@ def plate_rows(units: list[Hdu], path: pathlib.Path, num: int) -> dict:
     plugged = read_standard(units[5])
     known |= {name: plugged[name] for name in ("ra", "dec", "objtype") if len(plugged.get(name, ())) == num}
     try:
-        fits = read_standard(open_fits(find_spzbest(path, known["plate"], known["mjd"]))[1])
+        fits = read_standard(open_fits(find_spzbest(path, known["plate"], known["mjd"]))[1], quasars)
         return merge_fits(known, fits)
     except (BadFile, IndexError) as error:
         return known | {"status": f"{error}: {NO_REDSHIFT}"}

@@ -34,17 +34,18 @@ JOINED = ("ra", "dec", "z", "zwarning", "class", "subclass", "objtype")  # what 
 ROWS = 100_000  # of a catalogue read at a time
 
 
-def read_standard(unit: Hdu) -> dict[str, np.ndarray]:
+def read_standard(unit: Hdu, quasars: bool = False) -> dict[str, np.ndarray]:
     """The columns of a catalogue table (SPALL, SPECOBJ, spZbest, PLUGMAP, REDSHIFTS, FIBERMAP) under our names."""
-    return standardise(read_columns(unit, NEEDED))
+    return standardise(read_columns(unit, NEEDED), quasars)
 
 
-def standardise(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def standardise(columns: dict[str, np.ndarray], quasars: bool = False) -> dict[str, np.ndarray]:
     """Survey columns (names in capitals) -> ours. Galaxies get the fit without quasar templates, where there is one.
 
     Text where a number belongs, as a CATALOGID of an unassigned fiber, is passed over.
     For galaxy targets the BOSS pipeline advises Z_NOQSO and its companions (Bolton et al. 2012, section 3.4). For
-    everything else they are wrong, and in SDSS-I/II they are all zero: those keep Z.
+    everything else they are wrong, and in SDSS-I/II they are all zero: those keep Z. So does everything where `quasars`
+    are looked for: some are found in fibers put on galaxies.
     """
     out = {}
     for name, aliases in ALIASES.items():
@@ -52,7 +53,7 @@ def standardise(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         found = [columns[alias] for alias in aliases if alias in columns and (columns[alias].dtype.kind == "U") == text]
         if found:
             out[name] = _first_filled(found)
-    if all(name in columns for name in NOQSO.values()) and "class" in out:
+    if not quasars and all(name in columns for name in NOQSO.values()) and "class" in out:
         galaxy = (out["class"] == "GALAXY") | (out.get("objtype", out["class"]) == "GALAXY")
         use = galaxy & (columns["CLASS_NOQSO"] != "") & (columns["Z_NOQSO"] != 0)
         for name, survey_name in NOQSO.items():
@@ -77,15 +78,16 @@ def survey_name(plate, mjd) -> np.ndarray:
     return np.select([*first.values(), mjd >= FIRST_EBOSS_MJD], [*first, "eBOSS"], "BOSS")
 
 
-def read_catalogue(path) -> dict[str, np.ndarray]:
+def read_catalogue(path, quasars: bool = False) -> dict[str, np.ndarray]:
     """A spAll, specObj or zcatalog FITS table: the columns JOINED under our names, and key; UserError if unusable.
 
     Rows are in the order of key, see `row_key`. Only the needed columns are taken from the (memory-mapped) file, in
-    one pass, so a table of many GB costs some 200 bytes a row, and twice that while it is read.
+    one pass, so a table of many GB costs some 200 bytes a row, and twice that while it is read. quasars: see
+    `standardise`.
     """
     try:
         units = [unit for unit in open_fits(path) if column_names(unit)]
-        table = _read_rows(units[0]) if units else {}
+        table = _read_rows(units[0], quasars) if units else {}
     except BadFile as error:
         raise UserError(
             f"the catalogue {path} cannot be used: {error}; give an uncompressed spAll or specObj file"
@@ -104,10 +106,10 @@ def read_catalogue(path) -> dict[str, np.ndarray]:
     return {name: table[name][order] for name in JOINED if name in table} | {"key": key}
 
 
-def _read_rows(unit: Hdu) -> dict[str, np.ndarray]:
+def _read_rows(unit: Hdu, quasars: bool) -> dict[str, np.ndarray]:
     """`read_standard` of a table of any length, ROWS at a time: each page of the file is looked at once."""
     starts = range(0, max(unit.header.get("NAXIS2", 0), 1), ROWS)
-    parts = [standardise(read_columns(unit, NEEDED, slice(start, start + ROWS))) for start in starts]
+    parts = [standardise(read_columns(unit, NEEDED, slice(start, start + ROWS)), quasars) for start in starts]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

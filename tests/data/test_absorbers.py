@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
 from configs import mgii
@@ -46,6 +47,16 @@ def test_random_split_is_balanced_and_four_to_one(folder):
         np.testing.assert_allclose(part["z_abs"][:, 0], 1.1 * there, rtol=1e-6)
         assert (part["pixel_label"].sum(1) == there).all() and (part["flux"][part["ivar"] == 0] == 0).all()
         assert all(values.dtype == np.float32 for values in part.values())
+
+
+def test_quasars_in_fibers_put_on_galaxies_are_quasars(folder, tmp_path):
+    for path in folder.glob("spec-0*.fits"):
+        with fits.open(path) as units:
+            units[2].data["OBJTYPE"], units[2].data["CLASS_NOQSO"], units[2].data["Z_NOQSO"] = "GALAXY", "GALAXY", 0.5
+            units.writeto(tmp_path / path.name)
+    expected, found = (absorbers.load_absorbers(config(folder, spectra=str(f))) for f in (folder, tmp_path))
+    for name in ("z", "flux", "label"):
+        np.testing.assert_array_equal(found[0][name], expected[0][name])
 
 
 def test_spectra_keep_their_truth(folder):

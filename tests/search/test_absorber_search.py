@@ -6,13 +6,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 
 from configs import lya, mgii
 from lensjax.evaluate import absorbers as rates
 from lensjax.physics import grid, lines
 from lensjax.search import absorber_cuts, absorber_page, inject, inject_absorbers, score, systems, vet
 from lensjax.search.absorber_columns import COLUMNS, nothing_measured
+from lensjax.surveys import write_spec, write_spplate
 from lensjax.surveys.block import make_block
+from tests.surveys import mocks
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,26 @@ def test_a_quasar_without_data_where_lines_are_looked_for_is_told_so(config):
     block, selected = score.annotate(score.drop_unsearchable(block, loglam, config), config.select)
     assert selected.tolist() == [True, False, True, False] and block.has_data.tolist() == [True, False, True, False]
     assert block.table["status"].tolist() == ["ok", score.NOT_SEARCHED, "ok", score.NOT_SEARCHED]
+
+
+def test_a_quasar_in_a_fiber_put_on_a_galaxy_is_searched(tmp_path):
+    """By spec file, by plate, by catalogue. A search for lenses takes the fit without quasar templates."""
+    flux, ivar, _, _ = mocks.spectra(2)
+    rows = {"z": 1.4, "class": "QSO", "objtype": "GALAXY"}
+    spec, plate = tmp_path / "spec-5000-57000-0001.fits", tmp_path / "spPlate-5000-57000.fits"
+    write_spec(spec, mocks.LOGLAM, flux[0], ivar[0], {**rows, "plate": 5000, "mjd": 57000, "fiberid": 1})
+    best = write_spplate(plate, mocks.LOGLAM, flux, ivar, rows)
+    for path in (spec, best):
+        with fits.open(path, mode="update") as units:
+            fitted = units[-1].data
+            fitted["Z_NOQSO"], fitted["CLASS_NOQSO"] = 0.5, "GALAXY"
+    for configured, z in ((mgii.get_config(), 1.4), (lya.get_config(), 0.5)):
+        loglam = grid.window(*configured.data.window)
+        for path in (spec, plate):
+            for catalogue in ("", str(best)):
+                configured.search.catalogue = catalogue
+                block, selected = score.make_read(configured, loglam, score.load_catalogue(configured))(str(path))
+                assert selected.all() and block.z == pytest.approx(z)
 
 
 def test_blank_sky_is_no_control_sample(config, tmp_path):

@@ -172,3 +172,6 @@ def test_noqso_fit_is_for_galaxies_only():
     np.testing.assert_array_equal(out["z"], [0.51, 2.0, 0.6, 0.4])
     assert list(out["class"]) == ["GALAXY", "QSO", "GALAXY", "GALAXY"]
     assert list(out["zwarning"]) == [1, 0, 1, 0] and list(out["subclass"]) == ["x", "y", "x", "y"]
+    out = tables.standardise(columns, quasars=True)
+    np.testing.assert_array_equal(out["z"], columns["Z"])
+    assert list(out["class"]) == list(columns["CLASS"]) and not out["zwarning"].any()
