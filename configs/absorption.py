@@ -43,6 +43,7 @@ def vetting() -> config_dict.ConfigDict:
     vet.civ_margin = 12.0  # civ: chi2 by which Mg II must be better
     vet.civ_speed = 3000.0  # civ: km/s that it may be behind the quasar
     vet.min_posterior = 0.3  # unsure: by the score alone, where config.inject.line_rate of the places have an absorber
+    vet.sure_snr = 10.0  # unsure: of a doublet that no noise makes
 
     vet.doubt = config_dict.ConfigDict()  # what lowers a grade without a cut
     vet.doubt.snr = 8.0  # faint: below

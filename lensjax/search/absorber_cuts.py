@@ -32,10 +32,15 @@ def _takes(columns: Columns, settings: Any, name: str) -> np.ndarray:
     return known_flags(columns, settings)[name]
 
 
+def unsure(columns: Columns, settings: Any) -> np.ndarray:
+    """Noise, more likely than an absorber; no doublet as strong as that is noise, whatever the score."""
+    return select.unsure(columns, settings) & ~(columns["fit_snr"] > settings.sure_snr)
+
+
 CUTS = {
     "unreadable": select.CUTS["unreadable"],
     **{name: Cut(functools.partial(_takes, name=name), reason) for name, reason in REASONS.items()},
-    "unsure": Cut(select.unsure, "noise, more likely than an absorber"),
+    "unsure": Cut(unsure, "noise, more likely than an absorber"),
 }
 
 

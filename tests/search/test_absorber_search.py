@@ -129,7 +129,7 @@ def columns_of(**changes):
         "sky": {"wave": 8000.0, "sky_noise": 4.0, "fit_snr": 8.0, "feii_snr": 0.0, "mgi_snr": 0.0},
         "feii": {"rival_snr": 30.0, "rival_ew": 2.0, "feii_snr": 1.0, "mgi_snr": 0.0},
         "civ": {"civ_dv": 0.0, "civ_delta_chi2": -5.0, "feii_snr": 0.0, "mgi_snr": 0.0},
-        "unsure": {"posterior": 0.01},
+        "unsure": {"posterior": 0.01, "fit_snr": 8.0},
         "unreadable": {"readable": False},
     }.items(),
 )
@@ -149,6 +149,12 @@ def test_no_residual_of_the_sky_is_as_strong_or_has_iron(config, saved_by):
     faint = {"sky_distance": 1.0, "fit_snr": 8.0, "feii_snr": 0.0, "mgi_snr": 0.0}
     sky = lambda changes: absorber_cuts.known_flags(columns_of(**changes), config.vet)["sky"][0]  # noqa: E731
     assert sky(faint) and not sky(faint | saved_by)
+
+
+def test_a_strong_doublet_is_no_noise_whatever_its_score(config):
+    """The network has low scores for some lines wider than 4 A, at any S/N."""
+    takes = absorber_cuts.CUTS["unsure"].takes
+    assert [takes(columns_of(posterior=0.2, fit_snr=snr), config.vet)[0] for snr in (5.0, 50.0)] == [True, False]
 
 
 def test_doubts_and_grade(config):
