@@ -148,12 +148,13 @@ def funnel(total: Tally) -> str:
 
 
 def scores(total: Tally, threshold: float) -> str:
-    """Histogram of scores: selected objects, and sky fibers as a control sample."""
-    counts = {"selected objects": total.scores.get("selected"), "sky fibers": total.scores.get("sky")}
-    known = {name: values for name, values in counts.items() if values is not None and values.sum()}
+    """Histogram of scores: selected objects, and sky fibers where these are a control sample."""
+    names = {"selected": "selected objects", "sky": "sky fibers"}
+    known = {names[group]: values for group, values in total.scores.items() if values.sum()}
     if not known:
-        return "<p>No selected object and no sky fiber has a score.</p>"
-    said = "" if "sky fibers" in known else " No sky fiber was among the input, so there is no control sample."
+        return f"<p>No selected object {'and no sky fiber ' if 'sky' in total.scores else ''}has a score.</p>"
+    missing = "sky" in total.scores and "sky fibers" not in known
+    said = " No sky fiber was among the input, so there is no control sample." if missing else ""
     note = f"Number of objects by score, logarithmic; the dotted line is the threshold, {threshold:g}.{said}"
     options = dict(edges=SCORE_EDGES, label="score", unit="objects", log=True, cut=threshold)
     svg = inline_svg(draw_counts, "scores", html.escape(note), (7.2, 2.6), counts=known, **options)

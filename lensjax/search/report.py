@@ -43,8 +43,8 @@ def write_report(config: Any, table: pathlib.Path, identity: str, date: str = ""
         path.unlink(missing_ok=True)
         return None
     window = tuple(config.data.window)
-    total = tally(table, config.search.threshold, config.search.report_hits, window)
-    view = systems.of(config).view
+    system = systems.of(config)
+    total, view = tally(table, config.search.threshold, config.search.report_hits, window, system.CONTROL), system.view
     vetted = read_vetted(config, path.parent, identity, view.read_spectra)
     spectra = [] if vetted else read_spectra(config, total.best)
     if vetted:

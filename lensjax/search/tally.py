@@ -24,7 +24,7 @@ class Tally(NamedTuple):
 
     funnel: stage -> objects that reach it. reasons: stage -> why others do not, with their number; numbers of bytes
     are left out of them.
-    scores: (40,) counts over SCORE_EDGES of selected objects and of sky fibers.
+    scores: (40,) counts over SCORE_EDGES of selected objects and, where they are a control sample, of sky fibers.
     observed, rest: (edges (B + 1,), counts (B,)) of the hits' wavelengths in Angstrom, rest of the foreground galaxy.
     best: rows of the best hits, best first.
     """
@@ -38,8 +38,8 @@ class Tally(NamedTuple):
     best: list[dict[str, Any]]
 
 
-def tally(path: pathlib.Path, threshold: float, keep: int, window: tuple[float, float]) -> Tally:
-    """Counts over a scores.parquet. keep: number of best hits. window: Angstrom, observed."""
+def tally(path: pathlib.Path, threshold: float, keep: int, window: tuple[float, float], control: bool = True) -> Tally:
+    """Counts over a scores.parquet. keep: number of best hits. window: Angstrom, observed. control: sky fibers too."""
     observed = np.arange(window[0], window[1] + OBSERVED_BIN, OBSERVED_BIN)
     rest = np.arange(0, window[1] + REST_BIN, REST_BIN)
     total = Tally(
@@ -51,7 +51,8 @@ def tally(path: pathlib.Path, threshold: float, keep: int, window: tuple[float, 
             columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in NEEDED}
             total = _add(total, columns, batch, threshold, keep, last)
             last = columns["file"][-1] if len(columns["file"]) else last
-    return total._replace(rest=_trim(*total.rest))
+    scores = total.scores if control else {name: n for name, n in total.scores.items() if name != "sky"}
+    return total._replace(rest=_trim(*total.rest), scores=scores)
 
 
 def _add(total: Tally, columns: Counts, batch: pa.RecordBatch, threshold: float, keep: int, last: Any) -> Tally:

@@ -150,6 +150,14 @@ def test_funnel_counts_and_reasons(written, spectra, tmp_path):
     assert "4 hits among 27 objects" in Page(written).text
 
 
+def test_sky_fibers_are_shown_only_where_they_are_a_control(written, spectra, tmp_path):
+    assert "sky fibers" in written
+    total = tally.tally(write_table(tmp_path, rows_of(spectra)), 0.5, 24, WINDOW, control=False)
+    assert list(total.scores) == ["selected"] and "sky" not in page.scores(total, 0.5)
+    nothing = tally.tally(write_table(tmp_path, []), 0.5, 24, WINDOW, control=False)
+    assert page.scores(nothing, 0.5) == "<p>No selected object has a score.</p>"
+
+
 def test_a_table_read_in_pieces_gives_the_same_tally(spectra, tmp_path, monkeypatch):
     path = write_table(tmp_path, rows_of(spectra))
     whole = tally.tally(path, 0.05, 7, WINDOW)
