@@ -71,4 +71,5 @@ def injection() -> dict:
     edges.z_abs = (0.35, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7, 1.9, 2.1, 2.3)
     edges.ew_2796 = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 6.0)
     edges.snr = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 15.0, 20.0)
-    return {"edges": edges, "line_rate": 0.1}
+    # W2796 (A), uniform in its logarithm; of common's block, snr is of those that calibrate the scores
+    return {"edges": edges, "line_rate": 0.1, "ew_2796": (0.1, 6.0)}

@@ -29,6 +29,7 @@ from lensjax.surveys import Block, concatenate, find_files
 
 LINES_NAME, MAP_NAME, FOLDER_NAME = "injected.parquet", "completeness.fits", "injected"
 MOST_FILES = 50  # that galaxies to inject into are spread over
+ROUNDING = 1e-3  # of an S/N that was asked for
 STREAM = 11  # of the seed: no line is one that a network was trained on
 
 
@@ -244,7 +245,8 @@ def calibrate(config: Any, folder: pathlib.Path, scorer: Scorer, lines: Columns)
     """Fit the calibration to every other score, judge it by those between, and write calibration.json.
 
     Spectra as they are come from the search's table where `folder` has one by this scorer, else from the hosts. Those
-    that the vetting knows to have another line are left out: they are neither noise nor what is looked for.
+    that the vetting knows to have another line are left out: they are neither noise nor what is looked for. Nor
+    do lines count whose S/N is beyond config.inject.snr: a system may inject by other measures.
     """
     table = folder / shards.TABLE_NAME
     searched = shards.read_metadata(table).get("scorer") == scorer.identity
@@ -254,7 +256,9 @@ def calibrate(config: Any, folder: pathlib.Path, scorer: Scorer, lines: Columns)
     scored = np.isfinite(values)
     if searched:
         scored &= ~np.isin(rows.column("cut").to_numpy(zero_copy_only=False).astype(np.str_), select.OTHER_LINES)
-    found, galaxies = lines["score"], values[scored & selected]
+    low, high = config.inject.snr
+    inside = (lines["snr"] > low * (1 - ROUNDING)) & (lines["snr"] < high * (1 + ROUNDING))
+    found, galaxies = lines["score"][inside], values[scored & selected]
     blank = values[scored & sky & ~selected & systems.of(config).CONTROL]
     order = np.random.default_rng([config.seed, STREAM])
     found, galaxies, blank = (order.permutation(sample) for sample in (found, galaxies, blank))

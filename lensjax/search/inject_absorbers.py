@@ -40,18 +40,20 @@ def make_inject(config: Any, loglam: np.ndarray) -> Callable[..., tuple[dict, di
     """inject(keys (N,), example of (N, P) rows, snr (N,)) -> (example with an absorber each, truth), jitted.
 
     Shapes by the curve of growth, as the simulator's, through each spectrum's own line-spread function; anywhere in the
-    search window; as strong as a doublet of S/N `snr` on the running mean of the flux. The flux that is left keeps its
-    own noise, and gets back what the absorption took of it.
+    search window; W2796 as config.inject.ew_2796 says, whatever the spectrum: were W chosen by S/N, weak absorbers
+    would be in bright quasars alone, and their completeness that of these. So `snr` is not read. The flux that is left
+    keeps its own noise, and gets back what the absorption took of it.
     """
-    wave = jnp.asarray(grid.wave(loglam), jnp.float32)
+    wave, ew_range = jnp.asarray(grid.wave(loglam), jnp.float32), config.inject.ew_2796
     apart = np.log10(np.array(lines.MGII) / lines.MGII[0]).astype(np.float32) / np.float32(grid.STEP)
 
     def one(key: jax.Array, example: dict[str, jax.Array], snr: jax.Array):
+        del snr
         keys = jax.random.split(key)
         good = example["ivar"] > 0
         sigma = jnp.where(good, example["ivar"], 1.0) ** -0.5
         level = absorption.running_mean(example["flux"], example["ivar"], jnp.full_like(sigma, 1e4))
-        sim = types.SimpleNamespace(absorber_law="snr", width_law="growth", snr_range=(snr, snr), max_absorbers=1)
+        sim = types.SimpleNamespace(absorber_law="ew", width_law="growth", ew_range=ew_range, max_absorbers=1)
         sim.least_pixel_snr, sim.more_absorbers, sim.associated_fraction, sim.absorber_fraction = 0.0, 0.0, 0.0, 2.0
         observed = {"continuum": jnp.maximum(level, 0.05 * sigma), "sigma": sigma, "ivar": example["ivar"]}
         instrument = types.SimpleNamespace(wave=wave, lsf=example["wdisp"])

@@ -9,6 +9,7 @@ absorber_law
     "paper2796" the same of the stronger line alone, as their text can also be read.
     "observed"  W2796 of the catalogue of Zhu & Menard (2013): 5/50/95 % = 0.24/0.85/2.84 A.
     "snr"       signal-to-noise of the doublet near uniform in `snr_range`: for training.
+    "ew"        log of W2796 uniform in `ew_range`, whatever the spectrum: of `search.inject_absorbers` alone.
 width_law
     "paper"     FWHM N(1.7, 0.7) A at rest as seen through the line-spread function.
     "growth"    optical depths that rise with W2796, as observed doublet ratios ask for.
@@ -143,6 +144,9 @@ def draw_ew(u: jax.Array, sim: Any, error: jax.Array, least: jax.Array) -> jax.A
         low, high = sim.snr_range
         both = 1.25  # S/N of the doublet over that of 2796
         return jnp.clip((low + (high - low) * u) * error / both, 0.05, MOST_EW)
+    if sim.absorber_law == "ew":
+        low, high = sim.ew_range
+        return low * (high / low) ** u
     if sim.absorber_law in ("paper", "paper2796"):
         share = _ew_share(least)
         u = share + (1 - share) * u

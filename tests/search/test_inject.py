@@ -164,8 +164,10 @@ def test_spectra_with_another_line_are_not_noise(tmp_path):
     mark = {"lensjax": json.dumps({"scorer": "a"})}
     pq.write_table(table.replace_schema_metadata(mark), tmp_path / "scores.parquet")
     scorer = types.SimpleNamespace(identity="a")
-    known = inject.calibrate(config, tmp_path, scorer, {"score": score})  # type: ignore[arg-type]
+    lines = {"score": score, "snr": np.array([2.0, 7.9, 8.0, 9.0, 12.0, 20.0, 20.1, 50.0], np.float32)}
+    known = inject.calibrate(config, tmp_path, scorer, lines)  # type: ignore[arg-type]
     assert known["spectra"] == "scores.parquet" and known["galaxies"] == 3 and known["sky_fibers"] == 0
+    assert known["lines"] == 2  # half of the four of S/N 8 to 20
     assert calibration.read_calibration(tmp_path, "a") is not None
 
 
