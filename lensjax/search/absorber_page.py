@@ -123,11 +123,12 @@ def draw_spectrum(figure: Any, spectrum: Absorbed, row: Row, loglam: np.ndarray)
 
 
 def draw_page(figure: Any, spectrum: Absorbed, row: Row, loglam: np.ndarray) -> None:
-    """The velocities and under them the whole spectrum."""
+    """Name and numbers, the velocities and under them the whole spectrum."""
     upper, lower = list(figure.subfigures(2, 1, height_ratios=(3, 2), squeeze=False).ravel())
     draw_velocity(upper, spectrum, row, loglam)
+    upper.subplots_adjust(top=0.95)  # room for the text
     draw_spectrum(lower, spectrum, row, loglam)
-    figure.text(0.02, 0.995, annotate(row), fontsize=7.5, va="top")
+    figure.text(0.02, 0.99, f"{label(row)}: {annotate(row)}", fontsize=7.5, va="top")
 
 
 def write_pdfs(folder: Any, names: list[str], rows: list[Row], spectra: list[Any], loglam: np.ndarray) -> None:

@@ -245,6 +245,15 @@ def test_drawings_hold_every_panel(config):
     absorber_page.draw_velocity(figure, spectrum, row, loglam)
     assert [axis.texts[0].get_text() for axis in figure.axes] == list(absorber_page.PANELS)
     absorber_page.draw_spectrum(Figure(), spectrum, row, loglam)
+    row |= {"name": "J0101+01", "fit_snr": 9.0} | dict.fromkeys(
+        ("ew_2796", "ew_2796_err", "ew_2803", "ew_2803_err"), 1.0
+    )
+    figure = Figure(figsize=(7.2, 7.4))
+    absorber_page.draw_page(figure, spectrum, row, loglam)
+    (text,) = figure.texts
+    assert text.get_text().startswith("J0101+01_z1.1000: z 1.10000 of a quasar at 1.4000")
+    top = max(axis.get_position().y1 for axis in figure.axes)  # in the upper half's own units
+    assert text.get_window_extent().y0 > figure.subfigs[0].transSubfigure.transform((0, top))[1]
     fit = absorber_page.make_fit(config, loglam)
     model, masked = fit(jnp.asarray(flat), jnp.asarray(100 * flat), jnp.float32(1.4), jnp.float32(0))
     np.testing.assert_allclose(model[150:-150], 1, atol=0.05)
