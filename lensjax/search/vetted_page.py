@@ -27,20 +27,24 @@ DOUBTS = {
 
 
 def cuts(vetted: Vetted) -> str:
-    """What each cut took of the hits and of the sky fibers above the threshold, and how many false ones are left."""
+    """What each cut took of the hits and, where there are sky fibers, of those, and how many false ones are left."""
     said = vetted.summary
-    rows = [
-        f'<tr><th>hits</th><td class="n">{said["hits"]:,}</td><td class="n">{said["sky_hits"]:,}</td><td></td></tr>'
-    ]
+    columns = ("lines", "sky fibers") if said["sky_fibers"] else ("lines",)
+
+    def row(head: str, numbers: tuple[str, ...], why: str) -> str:
+        cells = "".join(f'<td class="n">{number}</td>' for number in numbers[: len(columns)])
+        return f"<tr>{head}{cells}<td>{html.escape(why)}</td></tr>"
+
+    rows = [row("<th>hits</th>", (f"{said['hits']:,}", f"{said['sky_hits']:,}"), "")]
     for name, number in said["taken"].items():
         control = said["sky_taken"][name]
         if number or control:
-            reason = html.escape(said["reasons"][name])
-            cells = f'<td class="n">−{number:,}</td><td class="n">−{control:,}</td><td>{reason}</td>'
-            rows.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
-    left = f'<td class="n">{said["candidates"]:,}</td><td class="n">{said["controls"]:,}</td>'
-    rows.append(f"<tr><th>candidates</th>{left}<td>no cut took them</td></tr>")
-    head = "<tr><th>cut</th><th class=n>lines</th><th class=n>sky fibers</th><th>why</th></tr>"
+            head = f"<td>{html.escape(name)}</td>"
+            rows.append(row(head, (f"−{number:,}", f"−{control:,}"), said["reasons"][name]))
+    left = f"{said['candidates']:,}", f"{said['controls']:,}"
+    rows.append(row("<th>candidates</th>", left, "no cut took them"))
+    heads = "".join(f"<th class=n>{name}</th>" for name in columns)
+    head = f"<tr><th>cut</th>{heads}<th>why</th></tr>"
     return f'<div class="scroll"><table class="hits">{head}{"".join(rows)}</table></div><p>{false_hits(said)}</p>'
 
 

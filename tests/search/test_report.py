@@ -2,6 +2,7 @@
 
 import collections
 import html.parser
+import json
 import re
 
 import numpy as np
@@ -11,7 +12,18 @@ import pytest
 
 from configs import lya
 from lensjax.physics import grid
-from lensjax.search import calibration, candidate_figures, candidates, figures, page, report, tally, vet, vetted_page
+from lensjax.search import (
+    calibration,
+    candidate_figures,
+    candidates,
+    control,
+    figures,
+    page,
+    report,
+    tally,
+    vet,
+    vetted_page,
+)
 from lensjax.search.report import write_report
 from lensjax.search.shards import COLUMNS, schema
 from lensjax.surveys.write import write_spec, write_spplate
@@ -288,6 +300,15 @@ def test_a_vetted_page_shows_candidates_cuts_and_what_is_against_them(vetted):
     assert "of 1 sky fibers pass every cut" in parsed.text
     assert "P(line)" in parsed.text and text.isascii() and "<b>" not in text
     assert [path.suffix for path in (folder / "figures").iterdir()] == [".pdf"]
+
+
+def test_cuts_have_a_column_of_sky_fibers_only_where_there_are_some(vetted):
+    folder, text, _ = vetted
+    assert "<th class=n>sky fibers</th>" in text
+    summary = json.loads((folder / "vetting.json").read_text()) | {"sky_fibers": 0, "sky_hits": 0, "controls": 0}
+    summary["false_candidates"] = control.expected_false(0, 0, summary["galaxies"])
+    table = vetted_page.cuts(candidates.Vetted(summary, [], {}, [], [], np.zeros(0)))
+    assert "<th class=n>sky" not in table and table.count('<td class="n">') == table.count("<tr>") - 1
 
 
 @pytest.mark.parametrize(("hits", "said"), [(0, "there was no hit"), (3, "the cuts took every hit")])
