@@ -122,8 +122,9 @@ def principal(library: Library, num: int, rest: tuple[float, float] = (2000.0, 3
     level = library.coefficients @ window.mean(1)
     usual = (level > np.median(level) / 3) & (level < np.median(level) * 3)  # not what is known of a small part alone
     members = library.coefficients[usual] / level[usual, None]
-    mean, (_, values, axes) = members.mean(0), np.linalg.svd((members - members.mean(0)) @ window, full_matrices=False)
-    coefficients = np.linalg.lstsq(window.T, axes[: num - 1].T, rcond=None)[0].T
+    root: Any = np.linalg.qr(window.T, mode="r")  # (K, K): lengths and angles of the spectra, at their rank
+    mean, (_, values, axes) = members.mean(0), np.linalg.svd((members - members.mean(0)) @ root.T, full_matrices=False)
+    coefficients = np.linalg.lstsq(root, axes[: num - 1].T, rcond=None)[0].T
     length = values[: num - 1, None] / np.sqrt(len(members))
     return np.concatenate([mean[None], length * coefficients]) @ library.vectors
 

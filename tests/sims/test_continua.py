@@ -161,3 +161,25 @@ def test_principal_axes_are_as_long_as_the_scatter_of_the_library():
     assert (scatter - numbers.T @ units).std() < 0.1 * scatter.std()
     with pytest.raises(UserError, match=r"has 10 vectors, fewer than 11: set --config\.model\.templates=10"):
         continua.principal(library, 11)
+
+
+def test_principal_axes_are_those_of_the_spectra_themselves_at_the_cost_of_the_coefficients(monkeypatch):
+    library, whole, sizes = continua.read_library("passive"), np.linalg.svd, []
+
+    def svd(matrix: np.ndarray, **options):
+        sizes.append(matrix.size)
+        return whole(matrix, **options)
+
+    monkeypatch.setattr(np.linalg, "svd", svd)
+    rest = (2000.0, 2300.0)
+    found = continua.principal(library, 6, rest)[1:]
+    assert max(sizes) <= library.coefficients.size  # of whole spectra it is half a minute
+    wave = grid.wave(library.loglam0 + grid.STEP * np.arange(library.vectors.shape[1]))
+    seen = (wave >= rest[0]) & (wave <= rest[1])
+    spectra = library.coefficients @ library.vectors[:, seen].astype(np.float64)
+    level = spectra.mean(1)
+    spectra = (spectra / level[:, None])[(level > np.median(level) / 3) & (level < np.median(level) * 3)]
+    _, values, axes = whole(spectra - spectra.mean(0), full_matrices=False)
+    expected = values[:5, None] / np.sqrt(len(spectra)) * axes[:5]
+    signs = np.sign((found[:, seen] * expected).sum(1, keepdims=True))
+    np.testing.assert_allclose(found[:, seen] * signs, expected, atol=1e-6 * np.abs(expected).max())
