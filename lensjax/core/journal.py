@@ -31,36 +31,44 @@ def read_rows(path: str | os.PathLike) -> list[Row]:
 class Progress:
     """A tqdm bar on a terminal; elsewhere a line of text at most every `seconds`, with the same time left."""
 
-    def __init__(self, steps: int, start: int, label: str = "train", seconds: float = 10.0, silent: bool = False):
-        self._seconds, self._spoke, self._label = seconds, time.monotonic(), label
+    def __init__(
+        self,
+        steps: int,
+        start: int,
+        label: str = "train",
+        seconds: float = 10.0,
+        silent: bool = False,
+        unit: str = "step",
+    ):
+        self._seconds, self._spoke, self._label, self._unit = seconds, time.monotonic(), label, unit
         self._silent, self._plain = silent, not sys.stderr.isatty()
         hidden = silent or self._plain
-        self._bar = tqdm(total=steps, initial=start, desc=label, unit="step", file=sys.stderr, disable=hidden)
+        self._bar = tqdm(total=steps, initial=start, desc=label, unit=unit, file=sys.stderr, disable=hidden)
         self._steps, self._start, self._done, self._text = steps, start, start, ""
-        self._began = time.monotonic()
+        self._began, self._untimed = time.monotonic(), start
 
     def note(self, text: str) -> None:
         """Numbers shown beside the bar from now on."""
         self._text = text
         self._bar.set_postfix_str(text, refresh=False)
 
-    def advance(self) -> None:
-        """One more step done."""
-        self._done += 1
-        self._bar.update()
-        if self._done == self._start + 1:
-            self._began = time.monotonic()  # the first step compiles, and tells no rate
+    def advance(self, steps: int = 1) -> None:
+        """That many more steps done."""
+        if self._done == self._start:  # the first compiles, and tells no rate
+            self._began, self._untimed = time.monotonic(), self._start + steps
+        self._done += steps
+        self._bar.update(steps)
         due = time.monotonic() - self._spoke > self._seconds or self._done == self._steps
         if self._plain and due:
             self._spoke = time.monotonic()
             self.say(self._line())
 
     def _line(self) -> str:
-        line, timed = f"{self._label}: step {self._done}/{self._steps}", self._done - self._start - 1
+        line, timed = f"{self._label}: {self._unit} {self._done}/{self._steps}", self._done - self._untimed
         if timed > 0:
             rate = timed / max(time.monotonic() - self._began, 1e-9)
-            line += f", {rate:.1f} step/s, {tqdm.format_interval((self._steps - self._done) / rate)} left"
-        return f"{line} {self._text}".rstrip()
+            line += f", {rate:.1f} {self._unit}/s, {tqdm.format_interval((self._steps - self._done) / rate)} left"
+        return f"{line}, {self._text}" if self._text else line
 
     def say(self, line: str) -> None:
         """A line that stays, above the bar."""

@@ -71,7 +71,7 @@ def read_objects(config: Any, loglam: np.ndarray) -> Block:
     read = score.make_read(config, loglam, score.load_catalogue(config))
     parts, room = [], settings.number
     most = -(-room // min(len(paths), MOST_FILES))
-    progress = Progress(len(paths), 0, "continua")
+    progress = Progress(len(paths), 0, "continua", unit="file")
     for path in random.permutation(paths):
         block, selected = read(str(path))
         rows = np.flatnonzero(selected)

@@ -93,13 +93,12 @@ def _run(config: Any, paths: list[str], catalogue: dict | None, scorer: Scorer, 
     """Score what is not yet in the shards."""
     start, size, total = shards.position, config.search.batch_size, _shard_rows(config)
     read = make_read(config, scorer.loglam, catalogue)
-    progress = Progress(len(paths), start.file, "search")
+    progress = Progress(len(paths), start.file, "search", unit="file")
     with contextlib.closing(progress):
         blocks = read_ahead(paths[start.file :], read, config.search.readers, config.search.queue)
         with contextlib.closing(blocks):
-            counted = _counting(blocks, start, progress)
-            scored = score_batches(cut(counted, start, size), scorer, size)
-            for columns, position in gather(scored, total):
+            scored = score_batches(cut(blocks, start, size), scorer, size)
+            for columns, position in gather(_counting(scored, start, progress), total):
                 shards.write(columns, position)
 
 
@@ -170,16 +169,6 @@ def read_ahead(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _counting(blocks: Iterable[Any], start: Position, progress: Progress) -> Iterator[Any]:
-    """The blocks, each moving the bar by one file."""
-    rows = 0
-    for item in blocks:
-        yield item
-        rows += len(item[1])
-        progress.note(f"{rows} spectra")
-        progress.advance()
 
 
 def cut(blocks: Iterable[tuple[Block, np.ndarray]], start: Position, size: int) -> Iterator[tuple]:
@@ -257,6 +246,20 @@ def to_objects(values: list) -> np.ndarray:
     for i, each in enumerate(values):
         out[i] = each
     return out
+
+
+def _counting(
+    scored: Iterable[tuple[dict, Position]], start: Position, progress: Progress
+) -> Iterator[tuple[dict, Position]]:
+    """The scored pieces, each moving the bar by the files that end in it: a file that is read is not yet done."""
+    rows, files = 0, start.file
+    for columns, position in scored:
+        rows += len(columns["row"])
+        progress.note(f"{rows} spectra")
+        if position.file > files:
+            progress.advance(position.file - files)
+            files = position.file
+        yield columns, position
 
 
 def gather(scored: Iterable[tuple[dict, Position]], rows: int) -> Iterator[tuple[dict[str, np.ndarray], Position]]:

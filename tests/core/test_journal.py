@@ -47,6 +47,14 @@ def test_progress_off_a_terminal_is_lines_with_the_time_left(capsys):
     assert "step 3/3" in lines[1] and "step/s" in lines[1] and "left" in lines[1] and "loss 0.5" in lines[1]
 
 
+def test_the_first_of_several_steps_at_once_tells_no_rate(capsys):
+    progress = Progress(9, 0, "search", seconds=0, unit="file")
+    for each in (4, 5):
+        progress.advance(each)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "search: file 4/9" and last.startswith("search: file 9/9, ") and "file/s" in last
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     files.write_text(path, "old")

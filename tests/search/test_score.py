@@ -80,6 +80,14 @@ def undisturbed(survey, tmp_path_factory):
     return workdir, counts
 
 
+def test_a_file_is_done_when_it_is_scored_not_when_it_is_read(survey, tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        score.search(config_of(survey), tmp_path, brightest_pixel(fail_at=6))  # the last batch, all files are read
+    assert "file 6/6" not in capsys.readouterr().err
+    score.search(config_of(survey), tmp_path, brightest_pixel())
+    assert "search: file 6/6" in capsys.readouterr().err
+
+
 def test_nothing_but_the_input_makes_a_search_another(survey, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config, files = config_of(survey), score.find_files(str(survey))
