@@ -10,7 +10,7 @@ CUTS = (  # in this order; others that search/select.py knows: "oii_lines", "ske
 
 def identify(settings: config_dict.ConfigDict) -> None:
     """Add to a block what tells of each object which one it is, surveys/known.py."""
-    settings.known = ""  # table of known objects with ra and dec in degrees, any format of astropy
+    settings.known = ""  # table of known objects with ra and dec (degrees, or h:m:s and d:m:s), any format of astropy
     settings.known_radius = 2.0  # arcsec
     settings.viewer = "https://www.legacysurvey.org/viewer?ra={ra}&dec={dec}&layer=ls-dr9&zoom=16"  # "": no links
 

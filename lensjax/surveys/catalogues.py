@@ -57,8 +57,9 @@ def read_table(path: str | pathlib.Path, what: str) -> Any:
     """A user's table, in any format that astropy reads; UserError, which says `what` it is, where it cannot."""
     from astropy.table import Table
 
-    try:
-        return Table.read(path, format=TEXTS.get(pathlib.Path(path).suffix.lower()))
+    text = TEXTS.get(pathlib.Path(path).suffix.lower())
+    try:  # a spreadsheet's text may begin with a byte-order mark, which is no part of the first column's name
+        return Table.read(path, format=text, encoding="utf-8-sig") if text else Table.read(path)
     except Exception as error:  # astropy raises a different kind for every format
         raise UserError(
             f"{what} {path} cannot be read ({type(error).__name__}): give FITS, CSV, VOTable, or another that astropy "

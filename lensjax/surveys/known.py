@@ -1,5 +1,6 @@
 """Which object it is: its name, a link to look at it, and who knew it before, from any table that astropy reads."""
 
+import contextlib
 import functools
 import os
 import sys
@@ -10,9 +11,10 @@ import numpy as np
 from lensjax.core.errors import UserError
 from lensjax.surveys.catalogues import iau_name, read_table
 
-RA = ("ra", "ra_deg", "raj2000", "_raj2000", "target_ra")  # degrees, in order of preference
-DEC = ("dec", "dec_deg", "dej2000", "_dej2000", "decj2000", "target_dec")
-NAMES = ("name", "id", "objid", "target")  # columns that hold a name, in order of preference
+RA = ("ra", "ra_deg", "radeg", "raj2000", "_raj2000", "ra_icrs", "ra_coord", "target_ra")  # in order of preference
+DEC = ("dec", "dec_deg", "dedeg", "decdeg", "dej2000", "_dej2000", "decj2000", "de_icrs", "dec_coord", "target_dec")
+# columns that hold a name, in order of preference
+NAMES = ("name", "system_name", "main_id", "objname", "id", "objid", "target")
 
 
 def identify(ra: np.ndarray, dec: np.ndarray, settings: Any) -> dict[str, np.ndarray]:
@@ -35,7 +37,8 @@ def known_objects(ra: np.ndarray, dec: np.ndarray, settings: Any) -> tuple[np.nd
 
     Args:
         ra, dec: (N,) degrees; what is no place in the sky matches nothing.
-        settings: known (a table with ra and dec in degrees, any format that astropy reads; empty: none), known_radius.
+        settings: known (a table with ra and dec, degrees or sexagesimal text with ra in hours, any format that astropy
+            reads; empty: none), known_radius.
 
     Returns:
         name (N,) text, empty where there is none, and distance (N,) arcsec, NaN there. UserError for a bad table; rows
@@ -94,17 +97,35 @@ def _read_version(path: str, version: tuple[int, ...]) -> tuple[np.ndarray, Any]
 
     table = read_table(path, "the table of known objects")
     columns = {name.lower(): table[name] for name in table.colnames}
-    ra, dec = (next((columns[name] for name in names if name in columns), None) for names in (RA, DEC))
-    numbers = all(column is not None and column.dtype.kind in "fiu" for column in (ra, dec))
-    places = [np.ma.filled(np.ma.asarray(c).astype(float), np.nan) for c in (ra, dec)] if numbers else np.empty((2, 0))
-    good = _in_the_sky(*places)
+    ra, dec = (next((columns[name] for name in names if name in columns), ()) for names in (RA, DEC))
+    places = _degrees(ra, units.hourangle), _degrees(dec, units.deg)
+    good = _in_the_sky(*places) if len(places[0]) == len(places[1]) else np.zeros(0, bool)
     if not good.any():
         raise UserError(
             f"the table of known objects {path} has the columns {', '.join(table.colnames)} and {len(table)} rows, "
-            "none with a place in the sky: expected ra and dec in degrees."
+            "none with a place in the sky: expected ra and dec, in degrees or as 14:43:20.7 and +33:42:12."
         )
-    name = next((columns[name] for name in NAMES if name in columns), range(len(table)))
-    entries = np.array([str(entry) for entry in name], object)
+    names = next((np.ma.filled(columns[name].astype(str), "") for name in NAMES if name in columns), [""] * len(table))
+    entries = np.array([str(name).strip() or f"row {row}" for row, name in enumerate(names)], object)
     if not good.all():
         print(f"{path}: {(~good).sum()} known objects without coordinates are left out", file=sys.stderr)
     return entries[good], SkyCoord(places[0][good], places[1][good], unit=units.deg)
+
+
+def _degrees(column: Any, unit: Any) -> np.ndarray:
+    """float64 (K,) degrees of numbers (K,), or of text: degrees, or sexagesimal in `unit`; NaN for all else."""
+    values = np.ma.asarray(column)
+    if values.dtype.kind in "fiu":
+        return np.ma.filled(values.astype(float), np.nan)
+    return np.array([_angle(text, unit) for text in np.ma.filled(values.astype(str), "")], float)
+
+
+def _angle(text: str, unit: Any) -> float:
+    from astropy.coordinates import Angle
+
+    with contextlib.suppress(ValueError):
+        return float(text)
+    with contextlib.suppress(ValueError):  # of astropy, also for what is no angle at all
+        angle: Any = Angle(text, unit)
+        return float(angle.degree)
+    return np.nan

@@ -146,7 +146,7 @@ def test_known_lenses_are_matched_by_place(tmp_path):
 
 def test_a_table_of_known_lenses_that_cannot_be_used_is_one_sentence(tmp_path):
     path = tmp_path / "known.csv"
-    for text, sentence in (("a,b\n1,2\n", "has the columns a, b and 1 rows"), ("ra,dec\n12:00:00,1\n", "in degrees")):
+    for text, sentence in (("a,b\n1,2\n", "has the columns a, b and 1 rows"), ("ra,dec\nnoon,1\n", "in degrees")):
         path.write_text(text)
         with pytest.raises(UserError, match=sentence):
             known.known_objects(np.zeros(1), np.zeros(1), settings(path))

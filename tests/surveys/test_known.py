@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy.table import Table
 
 from configs import vetting
 from lensjax.core.errors import UserError
@@ -29,6 +30,39 @@ def test_rows_without_a_place_are_left_out_and_counted(tmp_path, capsys):
 def test_the_columns_of_vizier(tmp_path):
     vet = settings(tmp_path, "Name,RAJ2000,DEJ2000\na,1.0,2.0\n")
     assert known_objects(np.array([1.0]), np.array([2.0]), vet)[0].tolist() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [
+        (".csv", "name,ra,dec\na,10:04:09.35,-00:02:56.5\n"),
+        (".csv", "name,RA,Dec\na,10h04m09.35s,-0d02m56.5s\n"),
+        (".csv", "\ufeffra,dec,name\n151.03896,-0.04903,a\n"),  # a spreadsheet's
+        (".csv", "Name,RA_ICRS,DE_ICRS\na,151.03896,-0.04903\n"),
+        (".tsv", "# VizieR\nName\t_RAJ2000\t_DEJ2000\n \tdeg\tdeg\n----\t----\t----\na\t151.03896\t-0.04903\n"),
+    ],
+    ids=["colons", "letters", "mark", "icrs", "units"],
+)
+def test_positions_as_tables_give_them(tmp_path, suffix, text):
+    vet = vetting.vetting()
+    vet.known = str(tmp_path / f"known{suffix}")
+    (tmp_path / f"known{suffix}").write_text(text, encoding="utf-8")
+    name, distance = known_objects(np.array([151.03896]), np.array([-0.04903]), vet)
+    assert name.tolist() == ["a"] and distance[0] < 0.1
+
+
+@pytest.mark.parametrize("text", ["name,ra,dec\n,1.0,2.0\nb,5.0,2.0\n", "z,ra,dec\n0.3,1.0,2.0\n"])
+def test_an_entry_without_a_name_is_told_by_its_row(tmp_path, text):
+    assert known_objects(np.array([1.0]), np.array([2.0]), settings(tmp_path, text))[0].tolist() == ["row 0"]
+
+
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_names_of_fits_tables(tmp_path, kind):
+    names = np.array(["a ", "b"]).astype(np.dtype(kind))
+    Table({"NAME": names, "RA": [1.0, 9.0], "DEC": [2.0, 2.0]}).write(tmp_path / "known.fits")
+    vet = vetting.vetting()
+    vet.known = str(tmp_path / "known.fits")
+    assert known_objects(np.array([9.0, 1.0]), np.array([2.0, 2.0]), vet)[0].tolist() == ["b", "a"]
 
 
 @pytest.mark.parametrize(("suffix", "separator"), [(".tsv", "\t"), (".txt", " ")])
