@@ -125,7 +125,8 @@ def make_app(gallery: Gallery) -> Any:
 
 def _sorts(gallery: Gallery) -> list[str]:
     """The orders of which there is something to sort by; similarity and taught always may come."""
-    there = {"score": np.isfinite(gallery.columns["score"]).any(), "magnitude": "mag_r" in gallery.columns}
+    needed = {"score": "score", "magnitude": "mag_r"}
+    there = {name: np.isfinite(gallery.columns.get(column, np.nan)).any() for name, column in needed.items()}
     return [name for name in SORTS if there.get(name, True)]
 
 

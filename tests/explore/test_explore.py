@@ -72,6 +72,12 @@ def test_a_window_keeps_objects_as_bright_as_a_query(gallery):
     assert sorted(order) == np.flatnonzero(np.abs(MAG - MAG[30]) <= 0.2).tolist()
 
 
+def test_orders_by_what_no_object_has_are_not_offered(client, gallery):
+    assert client.get("/api/about").json["sorts"][:2] == ["magnitude", "object"]  # nothing gave a score
+    gallery.columns["mag_r"] = np.full(COUNT, np.nan)
+    assert client.get("/api/about").json["sorts"][0] == "object"
+
+
 def test_pages_follow_each_other(client):
     parts = [client.get(f"/api/objects?sort=magnitude&start={start}&count=25").json["objects"] for start in (0, 25, 50)]
     assert [one["object"] for part in parts for one in part] == list(range(COUNT))
