@@ -35,7 +35,8 @@ def summarise(
 ) -> dict[str, Any]:
     """The funnel as JSON: galaxies, sky_fibers scored; for either hits, taken (by each cut) and left; false hits.
 
-    known: all cuts of the system. Of a system without a control sample there are no sky fibers.
+    Hits are lines, of hit_objects objects. known: all cuts of the system. Of a system without a control sample there
+    are no sky fibers.
     """
     sky, cut = columns["sky"], columns["cut"]
     left = {"candidates": int(np.sum(cut == select.CANDIDATE)), "controls": int(np.sum(cut == select.CONTROL))}
@@ -43,6 +44,7 @@ def summarise(
     return {
         **counts,
         **hits,
+        "hit_objects": len(np.unique(columns["index"][~sky])),
         "taken": count_cuts(cut[~sky], config.vet),
         "sky_taken": count_cuts(cut[sky], config.vet),
         "reasons": {name: known[name].reason for name in count_cuts(cut, config.vet)},
@@ -61,7 +63,10 @@ def sentence(summary: dict[str, Any]) -> str:
         known = "no sky fibers tell how many are false"
     else:
         known = (
-            f"{false['expected']:.1f} ({false['lower']:.1f} to {false['upper']:.1f}) of them false by "
+            f"false ones to expect: {false['expected']:.1f} ({false['lower']:.1f} to {false['upper']:.1f}, 68 %), by "
             f"{summary['controls']} of {summary['sky_fibers']} sky fibers"
         )
-    return f"{summary['candidates']} candidates of {summary['hits']} hits (cut: {taken or 'none'}); {known}"
+    hits = f"{summary['hits']} hits"
+    if summary["hit_objects"] < summary["hits"]:
+        hits += f" in {summary['hit_objects']} objects"
+    return f"{summary['candidates']} candidates of {hits} (cut: {taken or 'none'}); {known}"

@@ -54,9 +54,8 @@ def false_hits(said: dict[str, Any]) -> str:
     if false["expected"] is None:
         return "No sky fibers tell how many candidates are false."
     return (
-        f"If they err as often as sky fibers, {false['expected']:.1f} ({false['lower']:.1f} to "
-        f"{false['upper']:.1f}, 68 %) of the candidates are false: {said['controls']:,} of {said['sky_fibers']:,} sky "
-        "fibers pass every cut."
+        f"False candidates to expect, if all err as often as sky fibers: {false['expected']:.1f} ({false['lower']:.1f} "
+        f"to {false['upper']:.1f}, 68 %), as {said['controls']:,} of {said['sky_fibers']:,} sky fibers pass every cut."
     )
 
 
@@ -124,7 +123,7 @@ def figure(
     name = html.escape(label(row))
     against = [str(doubts.get(doubt, doubt)) for doubt in row["doubts"].split(",") if doubt]
     said = "; ".join(against) or "nothing that was looked for"
-    place = f"RA {row['ra']:.5f}°, Dec {row['dec']:.5f}°"
+    place = f"RA {row['ra']:.5f}°, Dec {row['dec']:.5f}°" if row["name"] else "no place in the sky is known"
     place = f'<a href="{html.escape(row["viewer"])}">{place}</a>' if row["viewer"] else place
     place = f"{row['survey']} {html.escape(object_name(row))}; {place}"
     place += f"; observation {row['repeat']} of this line" if row["repeat"] > 1 else ""

@@ -311,6 +311,13 @@ def test_cuts_have_a_column_of_sky_fibers_only_where_there_are_some(vetted):
     assert "<th class=n>sky" not in table and table.count('<td class="n">') == table.count("<tr>") - 1
 
 
+def test_a_candidate_without_coordinates_has_no_numbers_in_their_place():
+    row = {"name": "", "ra": np.nan, "dec": np.nan, "viewer": "", "known": "", "doubts": "", "grade": "A", "repeat": 1}
+    row |= {"survey": "DESI", "plate": -1, "targetid": 39627, "file": "coadd-1.fits", "row": 0}
+    text = vetted_page.figure(1, row, "It is gone.", np.zeros(0), ["facts"], {}, {})
+    assert "DESI 39627; no place in the sky is known; coadd-1.fits, row 0" in text and "nan" not in text
+
+
 @pytest.mark.parametrize(("hits", "said"), [(0, "there was no hit"), (3, "the cuts took every hit")])
 def test_a_vetting_without_candidates_says_why(hits, said):
     empty = candidates.Vetted({"hits": hits, "candidates": 0}, [], {}, [], [], np.zeros(0))

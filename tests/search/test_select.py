@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from configs import vetting
+from configs import lya, vetting
 from lensjax.core.errors import UserError
 from lensjax.physics import grid, lines
 from lensjax.search import control, select
@@ -227,6 +227,20 @@ def test_what_is_already_cut_and_the_sky_make_no_crowd():
 def test_distance_is_in_pixels_and_infinite_for_nothing():
     wave = np.array([lines.LYA * 3 * 10 ** (2.5 * grid.STEP), np.nan])
     np.testing.assert_allclose(select.distance(wave, (100.0, lines.LYA * 3)), [2.5, np.inf], atol=1e-8)
+
+
+def test_the_funnel_in_one_line_tells_lines_from_objects_and_false_ones_apart_from_candidates():
+    columns = {"sky": np.zeros(3, bool), "cut": np.array(["fit", "fit", "candidate"]), "index": np.array([4, 4, 7])}
+    config = lya.get_config("default")
+    summary = control.summarise(columns, {"galaxies": 20, "sky_fibers": 0}, config)
+    assert control.sentence(summary) == (
+        "1 candidates of 3 hits in 2 objects (cut: fit 2); no sky fibers tell how many are false"
+    )
+    none = {name: values[:0] for name, values in columns.items()}
+    summary = control.summarise(none, {"galaxies": 20, "sky_fibers": 10}, config)
+    assert control.sentence(summary) == (
+        "0 candidates of 0 hits (cut: none); false ones to expect: 0.0 (0.0 to 2.0, 68 %), by 0 of 10 sky fibers"
+    )
 
 
 def test_expected_false_hits_scale_with_the_sample_and_have_the_jeffreys_interval():
