@@ -20,9 +20,9 @@ REDSHIFT = "z_qso"  # column of the redshift of the object in front of which the
 REST_LINES = (2798.7, 1908.7, 1549.5)  # A, of the quasar
 REACH = 900.0  # km/s each way in the panels
 # Panels: name -> rest wavelength, in the order of reading.
-PANELS = {"Mg II 2796": lines.MGII[0], "Mg II 2803": lines.MGII[1], "Mg I 2852": lines.MGI}
-PANELS |= {f"Fe II {rest:.0f}": rest for rest in reversed(lines.FEII)}
-NAMED = ("Mg II 2796", "Fe II 2600", "Fe II 2383")  # the others would stand too close
+PANELS = {"Mg II 2796": lines.MGII[0], "Mg II 2803": lines.MGII[1], "Mg I 2853": lines.MGI}
+PANELS |= {f"Fe II {int(rest)}": rest for rest in reversed(lines.FEII)}
+NAMED = ("Mg II 2796", "Fe II 2600", "Fe II 2382")  # the others would stand too close
 DOUBTS = {
     "faint": "low S/N",
     "alone": "no Fe II and no Mg I",

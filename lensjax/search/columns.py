@@ -11,7 +11,7 @@ COLUMNS = {
     "name": ("", "meta.id;meta.main", "JHHMMSS.ss+DDMMSS.s, truncated J2000 coordinates"),
     "plate": ("", "meta.id;instr.plate", "SDSS plate, of SDSS-V the field; -1 if none"),
     "mjd": ("d", "time.epoch", "modified Julian date of the plate; -1 if none"),
-    "fiberid": ("", "meta.id;instr", "SDSS fiber; -1 if none"),
+    "fiberid": ("", "meta.id;instr", "fiber of SDSS or DESI; -1 if none"),
     "targetid": ("", "meta.id", "TARGETID of DESI, CATALOGID or SDSS_ID of SDSS-V; -1 if none"),
     "survey": ("", "meta.id;meta.dataset", "SDSS (I and II), BOSS, eBOSS, SDSS-V or DESI"),
     "z_lens": ("", "src.redshift", "redshift of the foreground galaxy, of the pipeline"),

@@ -25,7 +25,7 @@ COLUMNS = {
     "survey": (pa.string(), "", "SDSS (I and II), BOSS, eBOSS, SDSS-V or DESI"),
     "plate": (pa.int32(), "", "SDSS plate, of SDSS-V the field; -1 if none"),
     "mjd": (pa.int32(), "d", "modified Julian date of the plate; -1 if none"),
-    "fiberid": (pa.int32(), "", "SDSS fiber; -1 if none"),
+    "fiberid": (pa.int32(), "", "fiber of SDSS or DESI; -1 if none"),
     "targetid": (pa.int64(), "", "TARGETID of DESI, CATALOGID or SDSS_ID of SDSS-V; -1 if none"),
     "ra": (pa.float64(), "deg", "right ascension of the fiber"),
     "dec": (pa.float64(), "deg", "declination of the fiber"),

@@ -258,3 +258,9 @@ def test_drawings_hold_every_panel(config):
     model, masked = fit(jnp.asarray(flat), jnp.asarray(100 * flat), jnp.float32(1.4), jnp.float32(0))
     np.testing.assert_allclose(model[150:-150], 1, atol=0.05)
     assert not masked.any()
+
+
+def test_lines_are_called_on_the_page_as_in_the_table():
+    panels = {name.lower().replace(" ii ", "ii_").replace(" i ", "i_") for name in absorber_page.PANELS}
+    metals = {name for name in panels if not name.startswith("mgii")}
+    assert {f"ew_{name}" for name in metals} <= set(COLUMNS) and set(absorber_page.NAMED) <= set(absorber_page.PANELS)
