@@ -3,6 +3,7 @@
 Random rows of a memory-mapped .npy come about a hundred times faster than records of the published files.
 """
 
+import errno
 import importlib
 import os
 import pathlib
@@ -12,20 +13,31 @@ from typing import Any
 import numpy as np
 
 from lensjax.core.errors import UserError
+from lensjax.core.locks import locked
 
 BLOCK = 1024  # records read at a time
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def load_split(config: Any, split: str) -> dict[str, np.ndarray]:
     """Arrays of a split ("train" or "test") of config.data.dataset: {name: (N, ...) float32, memory-mapped}.
 
     Builds the set under config.data.dir if it is missing, and its .npy copy in the set's folder; either is whole or
-    absent, however the process ends. Raises UserError for an unknown data set or split.
+    absent, however the process ends. Raises UserError for an unknown data set or split, and where there is no copy
+    and none can be written.
     """
     folder = build(config)
     arrays = folder / "npy" / split
     if not arrays.is_dir():
-        copy_split(folder, split, arrays)
+        try:
+            copy_split(folder, split, arrays)
+        except OSError as error:
+            if error.errno not in FORBIDDEN:
+                raise
+            raise UserError(
+                f"the set in {folder} has no .npy copy of the split {split!r} yet, and none can be written there "
+                f"({error.strerror}): load it once where that is allowed, or give a copy of it as config.data.dir."
+            ) from error
     return {path.stem: np.load(path, mmap_mode="r") for path in sorted(arrays.glob("*.npy"))}
 
 
@@ -50,8 +62,6 @@ def build(config: Any) -> pathlib.Path:
 def copy_split(folder: pathlib.Path, split: str, target: pathlib.Path) -> None:
     """Write every feature of a split as target/<name>.npy; the folder appears whole, at the end."""
     import tensorflow_datasets as tfds
-
-    from datasets.prepare import locked
 
     builder = tfds.builder_from_directory(folder)
     if split not in builder.info.splits:

@@ -1,5 +1,8 @@
 """The memory-mapped copy of a published set equals the set, and survives what interrupts it."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -79,3 +82,15 @@ def test_wrong_names_are_named(config, monkeypatch):
     config.data.dataset = "lya_specra"
     with pytest.raises(UserError, match="lya_specra"):
         source.load_split(config, "train")
+
+
+def test_without_a_copy_a_read_only_set_is_refused_in_a_sentence(config, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"no \.npy copy of the split 'test' yet"):
+        patch.setattr(source.pathlib.Path, "mkdir", refuse)
+        source.load_split(config, "test")
+    source.load_split(config, "test")
+    monkeypatch.setattr(source, "locked", refuse)
+    assert len(source.load_split(config, "test")["z"]) == ROWS

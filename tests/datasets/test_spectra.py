@@ -13,7 +13,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from configs import lya
-from datasets import lya_spectra, mgii_spectra, mocks, spectra
+from datasets import lya_spectra, mgii_spectra, mocks, prepare, spectra
 from lensjax.core.errors import UserError
 from lensjax.core.files import content
 from lensjax.data import source
@@ -118,6 +118,8 @@ def test_a_built_set_is_not_built_again(module, tmp_path, fake_simulator, monkey
 
     before = states()
     monkeypatch.setattr(mocks, "make_block_simulator", lambda builder: pytest.fail("simulated again"))
+    assert states() == before
+    monkeypatch.setattr(prepare, "locked", lambda path: pytest.fail("a read-only disk has no room for a lock"))
     assert states() == before
 
 
