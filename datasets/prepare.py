@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import sys
 
+from lensjax.core.files import naming_full
 from lensjax.core.locks import locked
 
 
@@ -22,6 +23,6 @@ def prepare(builder) -> pathlib.Path:
     with locked(folder.parent / f".{folder.name}.lock"):
         for stale in folder.parent.glob(f"incomplete.*_{folder.name}"):
             shutil.rmtree(stale)
-        with contextlib.redirect_stdout(sys.stderr):  # the library announces its work on stdout
+        with contextlib.redirect_stdout(sys.stderr), naming_full(folder):  # the library announces its work on stdout
             builder.download_and_prepare()
     return folder

@@ -22,7 +22,7 @@ from flax import traverse_util
 
 from lensjax.core import settings
 from lensjax.core.errors import UserError
-from lensjax.core.files import replacing
+from lensjax.core.files import naming_full, replacing
 from lensjax.core.sharding import to_host
 from lensjax.core.task import State
 
@@ -79,8 +79,9 @@ class Checkpoints:
 
     def close(self) -> None:
         """Wait for the writes: leaving Python without it loses the last checkpoint."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with naming_full(self.folder):
+            self._manager.wait_until_finished()
+            self._manager.close()
 
     def best_step(self) -> int | None:
         """The step of the best metric; the first of equals; the latest if none was ever evaluated."""
@@ -103,9 +104,19 @@ class Checkpoints:
         meta = json.loads(json.dumps(meta))  # a copy: Orbax writes it in the background
         self._costs[step] = cost(meta)
         self._policy.best = self.best_step()
-        self._manager.save(
-            step, args=ocp.args.Composite(state=ocp.args.StandardSave(host), meta=ocp.args.JsonSave(meta)), force=True
-        )
+        self._check_room(sum(leaf.nbytes for leaf in jax.tree.leaves(host)), step)
+        args = ocp.args.Composite(state=ocp.args.StandardSave(host), meta=ocp.args.JsonSave(meta))
+        with naming_full(self.folder):
+            self._manager.save(step, args=args, force=True)
+
+    def _check_room(self, size: int, step: int) -> None:
+        """UserError where the disk lacks room for `size` bytes: what Orbax makes of it fills the screen."""
+        free = shutil.disk_usage(self.folder).free
+        if free < size:
+            raise UserError(
+                f"the checkpoint of step {step} takes {size / 2**20:.1f} MiB, and {self.folder} has {free / 2**20:.1f} "
+                "left: make room, and the same command goes on from the checkpoint before."
+            )
 
     def restore_latest(self, abstract: State) -> tuple[State, Any] | None:
         """(state, notes) of the newest undamaged checkpoint, or None if there is none at all.

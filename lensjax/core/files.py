@@ -1,11 +1,29 @@
 """Files that are either the old whole thing or the new whole thing, whenever the process is killed."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import pathlib
 import threading
 from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def naming_full(path: str | os.PathLike) -> Iterator[None]:
+    """Where the block finds the disk full, OSError that names `path`, whatever a library makes of it."""
+    try:
+        yield
+    except Exception as error:  # of any type: some say why in their text alone
+        found = next((number for number in FULL if os.strerror(number) in str(error)), None)
+        if found is None:
+            raise
+        raise OSError(found, os.strerror(found), os.fspath(path)) from error
 
 
 @contextlib.contextmanager
@@ -18,10 +36,23 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}.tmp{path.suffix}")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with naming_full(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def create_memmap(path: str | os.PathLike, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
+    """A new .npy file as an array. Its room on the disk is taken at once: where there is none, OSError.
+
+    A file with holes would end the whole process, by a signal, at the first page that finds no room.
+    """
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if array.size and hasattr(os, "posix_fallocate"):  # not on macOS
+        with naming_full(path), open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.stat(path).st_size)
+    return array
 
 
 def stamp(path: str | os.PathLike) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lensjax.core.errors import UserError
+from lensjax.core.files import create_memmap
 from lensjax.core.locks import locked
 
 BLOCK = 1024  # records read at a time
@@ -81,7 +82,7 @@ def copy_split(folder: pathlib.Path, split: str, target: pathlib.Path) -> None:
 def _copy(source: Any, features: Any, folder: pathlib.Path) -> None:
     size = len(source)
     outs = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, (size, *feature.shape))
+        name: create_memmap(folder / f"{name}.npy", np.float32, (size, *feature.shape))
         for name, feature in features.items()
     }
     for start in range(0, size, BLOCK):

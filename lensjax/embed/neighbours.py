@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lensjax.core.errors import UserError
-from lensjax.core.files import replacing
+from lensjax.core.files import create_memmap, replacing
 from lensjax.core.journal import Progress
 from lensjax.embed import bands
 from lensjax.embed.store import Embeddings
@@ -47,8 +47,8 @@ def find_neighbours(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
     try:
         search = prepare(embeddings, settings, asked, work / "unit.npy")
         queries = asked if len(asked) else np.sort(search.order)
-        rows = np.lib.format.open_memmap(work / "neighbours.npy", "w+", np.int32, (len(queries), settings.k))
-        similarity = np.lib.format.open_memmap(work / "similarity.npy", "w+", np.float32, rows.shape)
+        rows = create_memmap(work / "neighbours.npy", np.int32, (len(queries), settings.k))
+        similarity = create_memmap(work / "similarity.npy", np.float32, rows.shape)
         _fill(rows, similarity, search, queries, settings)
         about = {**settings.to_dict(), "objects": embeddings.rows, "fingerprint": embeddings.about["fingerprint"]}
         path = pathlib.Path(workdir) / NAME
@@ -99,7 +99,7 @@ def prepare(embeddings: Embeddings, settings: Any, asked: np.ndarray, path: path
         )
     order = order[np.argsort(mag[order], kind="stable")]
     shape = (len(order), embeddings.dimensions)
-    unit = np.empty(shape, np.float32) if path is None else np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    unit = np.empty(shape, np.float32) if path is None else create_memmap(path, np.float32, shape)
     for place in _pieces(np.arange(len(order))):
         unit[place] = normalise(embeddings.take(order[place]))
     place = np.full(total, -1)

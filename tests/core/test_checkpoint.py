@@ -1,6 +1,9 @@
 """What is saved comes back, on any number of devices, from the path alone; what is damaged is noticed."""
 
+import errno
 import gc
+import os
+import shutil
 
 import jax
 import numpy as np
@@ -167,6 +170,24 @@ def test_weights_come_back(tmp_path):
 def test_weights_without_statistics(tmp_path):
     file = checkpoint.save_weights(tmp_path / "a.npz", WEIGHTS, {}, tiny_config())
     assert checkpoint.load_weights(file)[1] == {}
+
+
+def test_a_full_disk_is_said_before_orbax_writes(tmp_path, monkeypatch):
+    _write(tmp_path, [0.5])
+    with Checkpoints(tmp_path) as checkpoints:
+        usage = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=20))
+        with pytest.raises(UserError, match=r"checkpoint of step 20 takes .* has 0\.0 left: make room"):
+            checkpoints.save(_state(20), tiny_config())
+        monkeypatch.undo()
+        monkeypatch.setattr(checkpoints._manager, "save", lambda *a, **k: _fail())
+        with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'"):
+            checkpoints.save(_state(20), tiny_config())
+    assert checkpoints.steps() == [10]
+
+
+def _fail():
+    raise ValueError(f"RESOURCE_EXHAUSTED: {os.strerror(errno.ENOSPC)}")
 
 
 def test_any_flipped_byte_of_weights_is_noticed_or_harmless(tmp_path):

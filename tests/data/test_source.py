@@ -94,3 +94,12 @@ def test_without_a_copy_a_read_only_set_is_refused_in_a_sentence(config, monkeyp
     source.load_split(config, "test")
     monkeypatch.setattr(source, "locked", refuse)
     assert len(source.load_split(config, "test")["z"]) == ROWS
+
+
+def test_a_full_disk_is_an_error_and_not_a_signal(config, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        source.load_split(config, "test")

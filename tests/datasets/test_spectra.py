@@ -1,5 +1,6 @@
 """Sets of spectra: truth survives the disk, readers need no lensjax and no TensorFlow, no build is left half."""
 
+import errno
 import importlib
 import os
 import pathlib
@@ -121,6 +122,15 @@ def test_a_built_set_is_not_built_again(module, tmp_path, fake_simulator, monkey
     assert states() == before
     monkeypatch.setattr(prepare, "locked", lambda path: pytest.fail("a read-only disk has no room for a lock"))
     assert states() == before
+
+
+def test_a_full_disk_is_said_in_a_line(tmp_path, fake_simulator, monkeypatch):
+    def fill(builder):
+        raise RuntimeError(f"write() failed: {os.strerror(errno.ENOSPC)}; Failed to close chunk_writer")
+
+    monkeypatch.setattr(spectra.SpectraBuilder, "download_and_prepare", fill)
+    with pytest.raises(OSError, match=r"No space left.*lya_spectra"):
+        sets.build(lya_spectra, tmp_path, num_train=5, num_test=2)
 
 
 def test_project_config_maps_onto_a_builder_config_with_a_name_of_its_own(module, system):
