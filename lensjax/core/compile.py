@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import warnings
 
 import jax
 
@@ -17,4 +18,6 @@ def enable_cache() -> pathlib.Path:
     folder = pathlib.Path(home) / "lensjax" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)  # the default, 1 s, skips the small ones
+    # where it cannot be read or written, as in a full home, programs are compiled again
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     return folder

@@ -2,6 +2,7 @@
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from lensjax.core.compile import enable_cache
 
@@ -31,3 +32,16 @@ def test_the_users_own_cache_is_left_alone(untouched, monkeypatch, tmp_path):
     before = jax.config.jax_compilation_cache_dir
     assert enable_cache() == tmp_path
     assert jax.config.jax_compilation_cache_dir == before
+
+
+def test_a_home_that_cannot_be_written_is_no_warning(untouched, monkeypatch, tmp_path):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    enable_cache()
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compilation_cache.reset_cache()
+    try:
+        assert jax.jit(lambda x: 3 * x + 1)(2.0) == 7
+    finally:
+        compilation_cache.reset_cache()
