@@ -1,12 +1,14 @@
 """What each --mode does: wiring alone. Heavy imports wait until their mode runs."""
 
+import contextlib
 import difflib
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lensjax.core.errors import UserError
+from lensjax.core.locks import locked
 from lensjax.core.ranges import check_ranges
 
 
@@ -163,12 +165,14 @@ MODES: dict[str, Callable[[Any, pathlib.Path], None]] = {
 IMAGE_SYSTEMS = ("ssl", "lens")
 OF_SPECTRA = ("mock", "search", "continua")
 OF_IMAGES = ("convert", "embed", "neighbours", "probe", "catalogue", "explore")
+# Modes that write a folder bit by bit -> the name of that work: a second process would remove or mix what is written.
+EXCLUSIVE = {"train": "train", "search": "search", "inject": "search", "embed": "embed", "neighbours": "neighbours"}
 FOREIGN = {"ssl": (*OF_SPECTRA, "evaluate"), "lens": (*OF_SPECTRA, "convert")}  # modes that a system lacks
 
 
 def run(mode: str, config: Any, workdir: str | os.PathLike) -> None:
     """Run a mode. UserError for one that does not exist, with the nearest that does, or is of other systems; for a
-    workdir that is none, and for numbers out of range."""
+    workdir that is none or in use, and for numbers out of range."""
     if mode not in MODES:
         near = difflib.get_close_matches(mode, MODES, n=1)
         meant = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(MODES)}."
@@ -182,7 +186,26 @@ def run(mode: str, config: Any, workdir: str | os.PathLike) -> None:
         raise UserError(f"--workdir is {'a file' if os.fspath(workdir) else 'empty'}: give a folder, which may be new.")
     check_ranges(config)
     start_devices()
-    MODES[mode](config, folder)
+    with alone(mode, folder):
+        MODES[mode](config, folder)
+
+
+@contextlib.contextmanager
+def alone(mode: str, workdir: pathlib.Path) -> Iterator[None]:
+    """One run at a time of a mode of EXCLUSIVE in a workdir, of however many processes; UserError for a second one."""
+    import jax
+
+    if mode not in EXCLUSIVE or jax.process_index() > 0:
+        yield
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / f".{EXCLUSIVE[mode]}.lock"
+    busy = f"another process runs --mode={EXCLUSIVE[mode]} in {workdir}: wait for it, or take another --workdir."
+    with locked(path, busy):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def start_devices() -> None:

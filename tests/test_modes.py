@@ -37,6 +37,17 @@ def test_a_workdir_that_is_none_and_numbers_out_of_range_are_refused(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_second_process_does_not_write_the_same_files(tmp_path, monkeypatch):
+    monkeypatch.setitem(modes.MODES, "inject", lambda config, workdir: modes.run("search", config, workdir))
+    monkeypatch.setitem(modes.MODES, "train", lambda config, workdir: modes.run("evaluate", config, workdir))
+    monkeypatch.setitem(modes.MODES, "evaluate", lambda config, workdir: done.append(workdir))
+    done = []
+    with pytest.raises(UserError, match=f"another process runs --mode=search in {tmp_path}: wait"):
+        modes.run("inject", smoke(), tmp_path)
+    modes.run("train", smoke(), tmp_path)  # may be looked at while it goes on
+    assert done == [tmp_path] and not list(tmp_path.iterdir())
+
+
 def test_weights_of_another_window_are_not_evaluated_as_these(tmp_path):
     for name in ("lya_redshift", "mgii"):
         with pytest.raises(UserError, match=rf"was trained as configs/{name[:3]}\w*\.py:\w+ on \("):
