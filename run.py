@@ -14,16 +14,19 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from lensjax import modes
+from lensjax.core.errors import UserError
+
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/NAME.py[:variant], required")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder that this run writes and later modes read, required")
 MODE = flags.DEFINE_string("mode", "train", "what to do")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
-def stop(sentence: str) -> NoReturn:
-    """One line for the user, and exit code 2."""
+def stop(sentence: str, code: int = 2) -> NoReturn:
+    """One line for the user, and the exit code."""
     print(f"lensjax: {sentence}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -44,16 +47,13 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def main(_: list[str]) -> None:
-    from lensjax import modes  # JAX and all that comes with it: not before the flags are known to be right
-    from lensjax.core.errors import UserError
-
     logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell their inner life otherwise
     try:
         modes.run(MODE.value, CONFIG.value, WORKDIR.value or "")
     except (UserError, OSError) as error:
         stop(str(error))
     except KeyboardInterrupt:
-        sys.exit(130)
+        stop("interrupted: the same command goes on from what is done.", 130)
 
 
 if __name__ == "__main__":

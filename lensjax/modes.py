@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -172,7 +173,7 @@ FOREIGN = {"ssl": (*OF_SPECTRA, "evaluate"), "lens": (*OF_SPECTRA, "convert")}  
 
 def run(mode: str, config: Any, workdir: str | os.PathLike) -> None:
     """Run a mode. UserError for one that does not exist, with the nearest that does, or is of other systems; for a
-    workdir that is none or in use, and for numbers out of range."""
+    workdir that is none or in use, for numbers out of range, and where the output is closed early."""
     if mode not in MODES:
         near = difflib.get_close_matches(mode, MODES, n=1)
         meant = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(MODES)}."
@@ -186,8 +187,13 @@ def run(mode: str, config: Any, workdir: str | os.PathLike) -> None:
         raise UserError(f"--workdir is {'a file' if os.fspath(workdir) else 'empty'}: give a folder, which may be new.")
     check_ranges(config)
     start_devices()
-    with alone(mode, folder):
-        MODES[mode](config, folder)
+    try:
+        with alone(mode, folder):
+            MODES[mode](config, folder)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = None  # else Python complains when it flushes once more
+        raise UserError("nobody reads the output, as behind `| head`: the same command goes on from there.") from None
 
 
 @contextlib.contextmanager

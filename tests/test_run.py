@@ -103,3 +103,19 @@ def test_missing_input_ends_in_one_line(tmp_path):
     said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert done.returncode == 2 and len(said) == 1 and "/no/such/folder" in said[0]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error, code, said", [(KeyboardInterrupt, 130, "interrupted"), (BrokenPipeError, 2, "nobody reads")]
+)
+def test_who_leaves_early_is_told_in_one_line(parse, tmp_path, monkeypatch, capsys, error, code, said):
+    def leave(*arguments):
+        raise error
+
+    parse("--config=configs/lya.py", f"--workdir={tmp_path}", "--mode=build")
+    monkeypatch.setitem(run.modes.MODES, "build", leave)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # to be put back
+    with pytest.raises(SystemExit) as leaving:
+        run.main([])
+    text = capsys.readouterr().err
+    assert leaving.value.code == code and text.count("\n") == 1 and text.startswith("lensjax: ") and said in text
