@@ -27,6 +27,7 @@ from lensjax.core.sharding import to_host
 from lensjax.core.task import State
 
 WEIGHTS_NAME = "weights.npz"
+UNSAFE = ("[", "\\")  # in a path that Orbax takes for a glob where it joins what the processes wrote
 ASIDE = "unreadable"  # folder in that of the checkpoints
 Weights = tuple[Any, Any]  # params, model_state
 
@@ -60,13 +61,19 @@ class _Preserve:
 class Checkpoints:
     """The checkpoints of one run, in `folder`. Use it as a context manager: leaving it waits for the writes.
 
-    best_metric, best_mode ("min" or "max"): which saved metrics make a checkpoint the best one.
+    best_metric, best_mode ("min" or "max"): which saved metrics make a checkpoint the best one. UserError for a path
+    with one of UNSAFE.
     """
 
     def __init__(self, folder: str | os.PathLike, best_metric: str = "loss", best_mode: str = "min"):
         self._best = {"metric": best_metric, "sign": 1.0 if best_mode == "min" else -1.0}
         self._policy = _Preserve()
         self.folder = pathlib.Path(folder).absolute()
+        if found := [sign for sign in UNSAFE if sign in str(self.folder)]:
+            raise UserError(
+                f"the path {self.folder} has a {found[0]}, with which Orbax writes checkpoints that cannot be read: "
+                "take a --workdir without it."
+            )
         options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
         self._costs = {step: cost(read_meta(self.folder, step)) for step in self._manager.all_steps()}

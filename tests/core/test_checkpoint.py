@@ -172,6 +172,20 @@ def test_weights_without_statistics(tmp_path):
     assert checkpoint.load_weights(file)[1] == {}
 
 
+@pytest.mark.parametrize("name", ["run [2]", "a\\b"])
+def test_a_path_in_which_checkpoints_would_be_lost_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match="take a --workdir without it"):
+        Checkpoints(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a b", "ä*?", "50%41", "'{q}\""])
+def test_checkpoints_come_back_from_paths_with_other_signs(tmp_path, name):
+    _write(tmp_path / name, [0.5])
+    _, params, _ = checkpoint.restore_for_inference(tmp_path / name)
+    _assert_same(params, jax.device_get(_state(10).params))
+
+
 def test_a_full_disk_is_said_before_orbax_writes(tmp_path, monkeypatch):
     _write(tmp_path, [0.5])
     with Checkpoints(tmp_path) as checkpoints:
