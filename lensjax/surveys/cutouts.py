@@ -109,6 +109,8 @@ class Cutouts:
             return nothing
         try:
             images = fit(np.asarray(file.read(rows - self._starts[number]), np.float32), self.size)
+            if images.shape != nothing.shape:
+                raise BadFile("the file has changed since it was opened: run the same command again")
         except BadFile as error:
             if len(rows) > 1:  # one damaged block of a file must not cost its neighbours
                 return np.concatenate([self._read_file(number, rows[i : i + 1]) for i in range(len(rows))])

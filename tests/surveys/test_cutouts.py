@@ -224,6 +224,19 @@ def test_no_file_stays_open_and_the_stamp_changes_with_each(tmp_path):
     assert len(open_cutouts(tmp_path)) == 13
 
 
+def test_a_file_that_changes_while_it_is_read_costs_its_own_rows(tmp_path):
+    pixels = np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype(np.float32)
+    for name in ("a.h5", "b.h5"):
+        write_cutouts(tmp_path / name, pixels)
+    cutouts = open_cutouts(tmp_path)
+    write_cutouts(tmp_path / "a.h5", pixels[:4])
+    read = cutouts.read([1, 5, 7])
+    np.testing.assert_array_equal(read[[0, 2]], pixels[[1, 1]])
+    assert np.isnan(read[1]).all() and "changed since it was opened" in cutouts.table()["status"][5]
+    write_cutouts(tmp_path / "a.h5", pixels[..., :2])
+    assert np.isnan(cutouts.read([0])).all()
+
+
 def test_holes_can_be_kept(tmp_path):
     pixels = images(2)
     pixels[1, 3, 4, 0] = np.inf
