@@ -68,6 +68,10 @@ def make_app(gallery: Gallery) -> Any:
     def refuse(error: UserError) -> Any:
         return jsonify(error=str(error)), 400
 
+    @app.errorhandler(OSError)  # of a workdir that is read-only, or a disk that is full
+    def fail(error: OSError) -> Any:
+        return jsonify(error=f"{gallery.workdir} cannot be used: {error.strerror or error}."), 500
+
     @app.get("/")
     def page() -> Any:
         return Response(PAGE.read_text(), mimetype="text/html")

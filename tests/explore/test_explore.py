@@ -1,7 +1,9 @@
 """The web app: its orders are those of the numbers behind them, grades last, what they teach is right, errors speak."""
 
 import concurrent.futures
+import errno
 import io
+import os
 import socket
 
 import jax
@@ -12,6 +14,7 @@ from astropy.table import Table
 from configs import ssl
 from lensjax.core.errors import UserError
 from lensjax.embed import linear, store
+from lensjax.explore import grades
 from lensjax.explore.app import explore, make_app
 from lensjax.explore.gallery import BLANK, Gallery, Request
 from lensjax.surveys import viewer
@@ -91,6 +94,16 @@ def test_grades_last_and_are_taken_back(client, gallery, workdir):
     again = Gallery(ssl.get_config("smoke"), workdir)
     assert [again.grades[n] for n in (7, 8, 9)] == ["A", "", "B"]
     assert again.order(Request(grade="A"))[0].tolist() == [7]
+
+
+def test_a_workdir_that_cannot_be_written_is_said(client, workdir, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(grades, "write_text", refuse)
+    answer = client.post("/api/grades", json={"object": 3, "grade": "A"})
+    assert answer.status_code == 500 and answer.json == {"error": f"{workdir} cannot be used: Read-only file system."}
+    assert client.get("/api/objects?grade=A").json["objects"] == []
 
 
 def test_grades_that_another_app_of_the_workdir_gave_stay(gallery, workdir):
