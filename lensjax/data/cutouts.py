@@ -35,9 +35,9 @@ def load_cutouts(config: Any, source: Any = None) -> tuple[dict[str, Any], dict[
     """(train, test) arrays of the cutouts of config.data.input that are `chosen` (Stein et al. 2022, section 3.1).
 
     Those of systems in SUPERVISED also have label (n,), and objects without one, 1 or 0, are left out.
-    A random config.data.num_test of them, a tenth at most, are the test split. source: stands in for the files; len(),
-    table() -> dict of columns, read(rows) -> images (n, H, H, B), and perhaps bands, a letter each. Raises UserError
-    where too few are left for a batch, and for other bands than the network takes.
+    A random config.data.num_test of them, a tenth at most, are the test split (`hold_out`). source: stands in for the
+    files; len(), table() -> dict of columns, read(rows) -> images (n, H, H, B), and perhaps bands, a letter each.
+    Raises UserError where too few are left for a batch, and for other bands than the network takes.
     """
     if source is None:
         from lensjax.surveys.cutouts import open_cutouts
@@ -52,7 +52,7 @@ def load_cutouts(config: Any, source: Any = None) -> tuple[dict[str, Any], dict[
         if not good.any():
             raise UserError(f"{config.data.input} has no column label, 1 a lens, 0 none: give one, or --mode=inject.")
     rows = np.random.default_rng(config.seed).permutation(chosen(table, good, config.data))
-    num_test = min(config.data.num_test, len(rows) // 10)
+    rows, num_test = hold_out(rows, places(table, len(source))[rows], config.data.num_test)
     if len(rows) - num_test < config.train.batch_size:
         raise UserError(
             f"{config.data.input} has {len(rows) - num_test} cutouts to train on, fewer than config.train.batch_size, "
@@ -63,6 +63,26 @@ def load_cutouts(config: Any, source: Any = None) -> tuple[dict[str, Any], dict[
         label = {"label": np.asarray(table["label"], np.float32)[part]} if labelled else {}
         arrays.append({**observe(source, table, part), **label})
     return arrays[0], arrays[1]
+
+
+def places(table: Table, number: int) -> np.ndarray:
+    """Of each of N = `number` images a whole number (N,), the same where ra and dec are; its own where they are NaN."""
+    ra, dec = (np.asarray(table[name] if name in table else np.full(number, np.nan)) for name in ("ra", "dec"))
+    sky, elsewhere = ra + 1j * dec, np.arange(number) + 1000j  # degrees, beyond any declination
+    return np.unique(np.where(np.isfinite(sky), sky, elsewhere), return_inverse=True)[1]
+
+
+def hold_out(rows: np.ndarray, place: np.ndarray, number: int) -> tuple[np.ndarray, int]:
+    """(rows (N,), how many of the first are to test on): `number` of them, a tenth at most and one at least.
+
+    place (N,), of each row: those of one place, as --mode=inject writes a galaxy with and without an arc, are put side
+    by side, and all are tested on where one is. Else the rows keep their order.
+    """
+    _, first, which = np.unique(place, return_index=True, return_inverse=True)
+    order = np.argsort(first[which], kind="stable")
+    rows, place = rows[order], place[order]
+    number = min(max(min(number, len(rows) // 10), 1), len(rows))
+    return rows, number + int(np.sum(place[number:] == place[number - 1 : number]))
 
 
 def check_bands(source: Any, config: Any) -> None:

@@ -56,6 +56,23 @@ def test_faint_and_unreadable_ones_are_not_used_and_splits_do_not_touch():
     np.testing.assert_array_equal(rows_of(batches.train(3)), rows_of(batches.train(3)))
 
 
+def test_images_of_one_galaxy_are_of_one_split():
+    source = Source()
+    source.columns |= {"ra": np.arange(COUNT) // 2 * 1.0, "dec": np.zeros(COUNT)}  # pairs, as --mode=inject writes them
+    settings = config(mag_max=30.0, uniform_mag=False, num_test=31)
+    train, test = (part["image"][slice(None)][:, 0, 0, 0] // 2 for part in cutouts.load_cutouts(settings, source))
+    assert not set(train) & set(test)
+    assert len(train) + len(test) == COUNT - 1 and len(test) in (31, 32)
+    source.columns |= {"ra": np.full(COUNT, np.nan)}
+    assert len(cutouts.load_cutouts(settings, source)[1]["image"]) == 31
+
+
+def test_the_fewest_cutouts_have_one_to_test_on():
+    rows = np.arange(9)
+    assert cutouts.hold_out(rows, rows, 4)[1] == 1
+    assert cutouts.hold_out(rows[:0], rows[:0], 4)[1] == 0
+
+
 def test_fewer_than_there_are_come_evenly_in_magnitude():
     source = Source()
     rows = cutouts.chosen(source.columns, source.columns["status"] == "ok", config(num_train=60).data)
