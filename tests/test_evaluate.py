@@ -228,6 +228,12 @@ def test_a_small_run_writes_its_files_and_one_line(tmp_path, capsys, monkeypatch
         assert result[name]["network"]["roc_auc"] > 0.9
 
 
+def test_mocks_of_one_kind_get_a_sentence():
+    evaluate.check_classes({"lines": 1, "without": 1})
+    with pytest.raises(errors.UserError, match=r"2 of the mocks have a line and 0 have none.*config\.evaluate\.num"):
+        evaluate.check_classes({"lines": 2, "without": 0})
+
+
 def test_a_workdir_without_a_checkpoint_gets_a_sentence(tmp_path):
     with pytest.raises(errors.UserError, match="no weights at"):
         evaluate.evaluate(lya_configs.get_config("smoke"), tmp_path)

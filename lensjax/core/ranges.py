@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from lensjax.core.errors import UserError
 
 AT_LEAST = {
@@ -10,14 +12,17 @@ AT_LEAST = {
         "search.readers search.queue search.batch_size search.shard_rows search.matched_filter.taps vet.chunk "
         "evaluate.num mock.plates mock.fibers inject.lines continua.number continua.vectors fetch.workers fetch.limit "
         "embed.batch_size embed.chunk_rows embed.num neighbours.k probe.splits probe.iterations probe.valid_ratio "
-        "catalogue.num"
+        "catalogue.num data.size augment.size moco.queue moco.bn_groups evaluate.top"
     ),
-    0: "train.steps search.temperature continua.smooth neighbours.window fetch.retries explore.port",
+    0: (
+        "train.steps search.temperature continua.smooth neighbours.window fetch.retries explore.port model.chunk "
+        "augment.jitter optim.warmup_steps optim.weight_decay optim.clip_norm"
+    ),
 }
 POSITIVE = "search.matched_filter.sigma optim.learning_rate"
 ASCENDING = "data.window vet.window mock.window"  # two numbers
-FILLED = "probe.ratios"
-SHARES = "probe.valid_fraction"  # neither none nor all
+FILLED = "probe.ratios evaluate.fpr"
+SHARES = "probe.valid_fraction evaluate.threshold evaluate.fpr evaluate.base_rate"  # neither none nor all
 
 
 def check_ranges(config: Any) -> None:
@@ -29,7 +34,7 @@ def check_ranges(config: Any) -> None:
         config, ASCENDING, lambda value: len(value) == 2 and 0 < value[0] < value[1], "two numbers, the smaller first"
     )
     _check(config, FILLED, len, "one number or more")
-    _check(config, SHARES, lambda value: 0 < value < 1, "between 0 and 1")
+    _check(config, SHARES, lambda value: 0 < np.min(value) and np.max(value) < 1, "between 0 and 1")
 
 
 def _check(config: Any, names: str, good: Any, expected: str) -> None:

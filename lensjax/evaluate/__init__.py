@@ -32,7 +32,8 @@ def evaluate(config: Any, workdir: str | os.PathLike) -> dict[str, Any]:
     Writes evaluation.json, roc.png, completeness_snr.png, completeness_map.png and score_hist.png, and prints a line.
     Three sets of mocks: `own`, of config.sim as it is, config.evaluate.num spectra, for the plain metrics; `clean`
     and `dirty`, lines uniform in S/N 4-20, config.evaluate.num spectra with a line and as many without.
-    Raises UserError if the workdir has no checkpoint, or one of another system or window.
+    Raises UserError if the workdir has no checkpoint, or one of another system or window, and for so few mocks that all
+    have a line or none.
     """
     trained, params, model_state = restore_for_inference(workdir)
     if trained.system != config.system or tuple(trained.data.window) != tuple(config.data.window):
@@ -47,6 +48,7 @@ def evaluate(config: Any, workdir: str | os.PathLike) -> dict[str, Any]:
     result = {"num": config.evaluate.num, "seed": SEED, "own": own_metrics(config, scorers[0])}
     for position, name in enumerate(DIRT, start=1):
         scored = score_mocks(mock_config(config, DIRT[name]), scorers, 2 * config.evaluate.num, position)
+        check_classes(counts(scored["network"]))
         cuts = dict.fromkeys(scored, 0.0) | {"network": network_cut}
         window = tuple(config.data.window)
         result[name] = {each: summary.summarise(scored[each], fprs, cuts[each], window) for each in scored}
@@ -105,6 +107,15 @@ def counts(scored: summary.Scored) -> dict[str, int]:
     """How many of the scored mocks, label (N,), hold a line and how many do not."""
     lines = int((scored["label"] > 0.5).sum())
     return {"lines": lines, "without": scored["label"].size - lines}
+
+
+def check_classes(number: dict[str, int]) -> None:
+    """UserError where `counts` has nothing of one class: there is nothing to compare."""
+    if not min(number.values()):
+        raise UserError(
+            f"{number['lines']} of the mocks have a line and {number['without']} have none: expected some of either, "
+            "raise config.evaluate.num."
+        )
 
 
 def score_mocks(config: Any, scorers: list[Scorer], number: int, stream: int) -> dict[str, summary.Scored]:

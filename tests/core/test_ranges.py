@@ -24,6 +24,11 @@ def test_the_configs_are_within_range(system):
         (ssl, "probe.ratios", (), "one number or more"),
         (ssl, "probe.valid_fraction", 1.0, "between 0 and 1"),
         (lens, "embed.num", 0, "at least 1"),
+        (lya, "evaluate.threshold", 0.0, "between 0 and 1"),
+        (lens, "evaluate.fpr", (0.01, 1.0), "between 0 and 1"),
+        (mgii, "evaluate.fpr", (), "one number or more"),
+        (lens, "optim.clip_norm", -1.0, "at least 0"),
+        (ssl, "moco.bn_groups", 0, "at least 1"),
     ],
 )
 def test_a_number_out_of_range_is_named(system, key, value, expected):
