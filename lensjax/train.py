@@ -22,6 +22,7 @@ from lensjax.data.batches import Batches, make_batches, stream
 
 STEP_STREAM = 100  # sets the keys of the steps (dropout) apart from those of the mocks' splits
 AHEAD = 4  # steps dispatched beyond the one that runs: keeps the device busy and the queue of batches short
+UNRANKED = "the newest checkpoint counts as the best (config.train.best_metric)"
 MetricsFn = Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], dict[str, float]]
 
 
@@ -186,7 +187,10 @@ def _loop(
                 progress.note(f"loss {journal.rows[-1]['loss']:.4g}")
                 pending = []
             if test:
-                journal.write(**run.test_row(state))
+                first, row = journal.last("test") is None, run.test_row(state)
+                if first and config.best_metric not in row:
+                    progress.say(f"the tests tell no {config.best_metric}, but {', '.join(list(row)[3:])}: {UNRANKED}")
+                journal.write(**row)
                 journal.draw()
             if save:
                 scores = journal.rows[-1] if test else None

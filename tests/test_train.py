@@ -48,6 +48,13 @@ def _train(workdir, config=None, batches=None, task=None, devices=ONE):
     return train(config, workdir, task or tiny_task(), batches, tiny_metrics, devices)
 
 
+def test_a_best_metric_that_is_none_is_told_once(tmp_path, capsys):
+    _train(tmp_path / "typo", tiny_config(best_metric="acuracy"))
+    assert capsys.readouterr().err.count("the tests tell no acuracy, but accuracy, loss: the newest checkpoint") == 1
+    _train(tmp_path / "right", tiny_config(best_metric="accuracy"))
+    assert "the tests tell no" not in capsys.readouterr().err
+
+
 def _weights(workdir):
     return [np.asarray(x) for x in jax.tree.leaves(checkpoint.restore_for_inference(workdir)[1:])]
 

@@ -29,6 +29,7 @@ from lensjax.core.task import State
 WEIGHTS_NAME = "weights.npz"
 UNSAFE = ("[", "\\")  # in a path that Orbax takes for a glob where it joins what the processes wrote
 ASIDE = "unreadable"  # folder in that of the checkpoints
+SIGNS = {"min": 1.0, "max": -1.0}  # best_mode -> what makes a metric a cost
 Weights = tuple[Any, Any]  # params, model_state
 
 
@@ -66,7 +67,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike, best_metric: str = "loss", best_mode: str = "min"):
-        self._best = {"metric": best_metric, "sign": 1.0 if best_mode == "min" else -1.0}
+        self._best = {"metric": best_metric, "sign": SIGNS[best_mode]}
         self._policy = _Preserve()
         self.folder = pathlib.Path(folder).absolute()
         if found := [sign for sign in UNSAFE if sign in str(self.folder)]:

@@ -35,6 +35,7 @@ def check_ranges(config: Any) -> None:
     )
     _check(config, FILLED, len, "one number or more")
     _check(config, SHARES, lambda value: 0 < np.min(value) and np.max(value) < 1, "between 0 and 1")
+    _check(config, "train.best_mode", lambda value: value in ("min", "max"), "min or max")
 
 
 def _check(config: Any, names: str, good: Any, expected: str) -> None:

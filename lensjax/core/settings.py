@@ -12,7 +12,7 @@ from lensjax.core.files import write_text
 
 # What a resumed run may not change: it would be another experiment in the same folder.
 FROZEN = ("system", "seed", "data", "sim", "model", "loss", "augment", "moco", "optim.name", "train.batch_size")
-FROZEN += ("train.start", "finetune.encoder", "optim.encoder_factor")
+FROZEN += ("train.start", "train.best_metric", "train.best_mode", "finetune.encoder", "optim.encoder_factor")
 DATA = "data.txt"  # in a workdir: which objects it is trained on
 # Keys of config.model that say how a machine runs the network: the user's, whatever the weights were trained with.
 OF_THE_MACHINE = ("chunk", "conv", "pointwise", "dtype")

@@ -29,6 +29,7 @@ def test_the_configs_are_within_range(system):
         (mgii, "evaluate.fpr", (), "one number or more"),
         (lens, "optim.clip_norm", -1.0, "at least 0"),
         (ssl, "moco.bn_groups", 0, "at least 1"),
+        (lya, "train.best_mode", "MIN", "min or max"),
     ],
 )
 def test_a_number_out_of_range_is_named(system, key, value, expected):

@@ -7,7 +7,7 @@ from lensjax.core import settings
 from lensjax.core.errors import UserError
 
 
-@pytest.mark.parametrize("key", ["finetune.encoder", "train.start", "optim.encoder_factor"])
+@pytest.mark.parametrize("key", ["finetune.encoder", "train.start", "train.best_metric", "optim.encoder_factor"])
 def test_what_a_run_began_with_stays(key, tmp_path):
     config = lens.get_config("smoke")
     settings.claim_workdir(tmp_path, config)
