@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
 from lensjax.core.errors import UserError
-from lensjax.physics.bands import FWHM, PIXEL, transmission
+from lensjax.physics.bands import BANDS, FWHM, PIXEL, transmission
 
 Example = dict[str, jax.Array]
 STEPS = ("gain", "extinction", "rotation", "scale", "blur", "crop", "noise")
@@ -47,11 +47,13 @@ def make_augment(settings: Any) -> Callable[[jax.Array, Example], jax.Array]:
     settings: config.augment. example: image (H, H, B) nanomaggies; psfsize (B,) FWHM in arcsec and noise (B,)
     nanomaggies a pixel, NaN where unknown (then drawn, as the paper does); ebv () magnitudes. A step that
     settings.steps leaves out changes nothing; the crop is then central.
-    Raises UserError for a step that does not exist, and (at tracing) for images smaller than the view and its jitter.
+    Raises UserError for a step that does not exist, for laws of different numbers of bands, for extinction in other
+    bands than g, r, z, and (at tracing) for images smaller than the view and its jitter.
     """
     unknown = [step for step in settings.steps if step not in STEPS]
     if unknown:
         raise UserError(f"config.augment.steps has {unknown[0]!r}: expected some of {', '.join(STEPS)}.")
+    _check_bands(settings)
     on = {step: step in settings.steps for step in STEPS}
     moved = on["rotation"] or on["scale"]
 
@@ -79,6 +81,20 @@ def make_augment(settings: Any) -> Callable[[jax.Array, Example], jax.Array]:
         return image
 
     return augment
+
+
+def _check_bands(settings: Any) -> None:
+    bands = len(settings.noise)
+    if len(settings.psf) != bands:
+        raise UserError(
+            f"config.augment.psf has laws of {len(settings.psf)} bands and config.augment.noise of {bands}: give one "
+            "law a band in either."
+        )
+    if "extinction" in settings.steps and bands != len(BANDS):
+        raise UserError(
+            f"config.augment.noise has laws of {bands} bands, and the dust is known in {', '.join(BANDS)}: leave "
+            "'extinction' out of config.augment.steps."
+        )
 
 
 def draw_view(key: jax.Array, settings: Any) -> View:

@@ -93,7 +93,8 @@ def check_bands(source: Any, config: Any) -> None:
         count = f"{len(found)} band{'s' * (len(found) != 1)}"
         raise UserError(
             f"the images have {count} ({found}): expected {number} {f'({wanted}) ' if wanted else ''}as the network "
-            "takes; give images in these bands, or train a network for others."
+            "takes; give images in these bands, or train a network for others: config.augment.psf, "
+            "config.augment.noise and config.model.stretch.softening have an entry a band."
         )
 
 

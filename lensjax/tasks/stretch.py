@@ -71,5 +71,9 @@ def viewer_rgb(image: jax.Array) -> jax.Array:
 
 
 def _bands(values: Sequence[float], image: jax.Array) -> jax.Array:
-    """(1, ..., 1, B) of one value a band."""
+    """(1, ..., 1, B) of one value a band; UserError for values of other bands than the image's."""
+    if len(values) != image.shape[-1]:
+        raise UserError(
+            f"config.model.stretch has values of {len(values)} bands for images of {image.shape[-1]}: give one a band."
+        )
     return jnp.asarray(values, image.dtype).reshape((1,) * (image.ndim - 1) + (-1,))

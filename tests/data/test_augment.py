@@ -190,6 +190,17 @@ def test_wrong_steps_and_small_images_are_refused():
         aug.make_augment(views())(KEY, example(jnp.zeros((100, 100, 3))))
 
 
+def test_other_bands_have_views_without_dust():
+    laws = {"psf": views().psf[:1], "noise": views().noise[:1]}
+    with pytest.raises(UserError, match=r"1 bands, and the dust is known in g, r, z: leave 'extinction' out"):
+        aug.make_augment(settings(*aug.STEPS, **laws))
+    with pytest.raises(UserError, match=r"config\.augment\.psf has laws of 3 bands and config\.augment\.noise of 1"):
+        aug.make_augment(settings("blur", noise=laws["noise"]))
+    given = example(star((2.0,)), (2.0,), (0.0,))
+    rest = [step for step in aug.STEPS if step != "extinction"]
+    assert aug.make_augment(settings(*rest, **laws))(KEY, given).shape == (VIEW, VIEW, 1)
+
+
 def test_gain_is_one_factor_for_every_pixel_with_the_scatter_that_is_asked_for():
     """Brightness of all bands together, and of each, in magnitudes."""
     out = np.asarray(views_of(settings("gain", brightness=0.5, colour=0.1), example(), 400))

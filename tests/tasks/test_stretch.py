@@ -51,6 +51,11 @@ def scene(colour, arc, size=32):
     return jnp.asarray(image, jnp.float32)
 
 
+def test_values_of_other_bands_are_refused():
+    with pytest.raises(UserError, match="has values of 3 bands for images of 5: give one a band"):
+        make_stretch(settings("asinh"))(jnp.zeros((4, 4, 5)))
+
+
 def test_difference_takes_the_galaxy_away_and_leaves_what_is_bluer():
     found = difference(scene((0.2, 0.8, 2.0), (0.3, 0.2, 0.1)))
     assert found.shape == (32, 32, 2)
