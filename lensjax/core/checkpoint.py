@@ -195,8 +195,7 @@ def cost(meta: dict[str, Any] | None) -> float:
 
 def _inference_order(folder: pathlib.Path) -> list[int]:
     """Steps on disk, the best first, then the newest: the order in which inference tries them."""
-    steps = sorted((int(p.name) for p in folder.iterdir() if p.name.isdigit()), reverse=True)
-    return sorted(steps, key=lambda step: cost(read_meta(folder, step)))
+    return sorted(sorted(_steps(folder), reverse=True), key=lambda step: cost(read_meta(folder, step)))
 
 
 def _restore_weights(folder: pathlib.Path, step: int) -> tuple[Any, Any, Any]:
@@ -219,9 +218,7 @@ def _restore_weights(folder: pathlib.Path, step: int) -> tuple[Any, Any, Any]:
 
 def has_weights(folder: pathlib.Path) -> bool:
     """Whether `folder` holds a checkpoint, or weights as mode release writes them."""
-    checkpoints = folder / "checkpoints"
-    trained = checkpoints.is_dir() and any(p.name.isdigit() for p in checkpoints.iterdir())
-    return trained or (folder / WEIGHTS_NAME).is_file()
+    return bool(_steps(folder / "checkpoints")) or (folder / WEIGHTS_NAME).is_file()
 
 
 def restore_for_inference(path: str | os.PathLike) -> tuple[Any, Any, Any]:
@@ -231,10 +228,9 @@ def restore_for_inference(path: str | os.PathLike) -> tuple[Any, Any, Any]:
     `path` can be used.
     """
     folder = pathlib.Path(path)
-    run = next((f for f in (folder / "checkpoints", folder) if f.is_dir() and any(_numbered(f))), None)
+    run = next((f for f in (folder / "checkpoints", folder) if _steps(f)), None)
     if run is None:
-        params, model_state = load_weights(folder)
-        return read_config(folder), params, model_state
+        return load_weights(folder)
     reasons = []
     for step in _inference_order(run.absolute()):
         try:
@@ -245,8 +241,8 @@ def restore_for_inference(path: str | os.PathLike) -> tuple[Any, Any, Any]:
     raise UserError(f"none of the checkpoints in {run} can be read ({reasons[0]}): train again in another --workdir.")
 
 
-def _numbered(folder: pathlib.Path) -> list[pathlib.Path]:
-    return [p for p in folder.iterdir() if p.name.isdigit()]
+def _steps(folder: pathlib.Path) -> list[int]:
+    return [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
 
 
 def _weights_file(path: str | os.PathLike) -> pathlib.Path:
@@ -279,7 +275,11 @@ def save_weights(path: str | os.PathLike, params: Any, model_state: Any, config:
     return path
 
 
-def _read_weights(path: str | os.PathLike) -> tuple[str, dict[str, np.ndarray]]:
+def load_weights(path: str | os.PathLike) -> tuple[Any, Any, Any]:
+    """(config, params, model_state) of a weights file or its folder: a locked ConfigDict, and numpy arrays.
+
+    UserError for a wrong path and for a damaged file.
+    """
     file = _weights_file(path)
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
@@ -289,26 +289,8 @@ def _read_weights(path: str | os.PathLike) -> tuple[str, dict[str, np.ndarray]]:
         raise UserError(f"{file} is not a whole weights file ({_brief(error)}): download it again.") from error
     if digest([flat, text]) != sha:
         raise UserError(f"{file} is damaged (its checksum does not match its arrays): download it again.")
-    return str(text), flat
-
-
-def read_config(path: str | os.PathLike) -> Any:
-    """The config (locked ConfigDict) stored in a weights file."""
-    return settings.from_json(_read_weights(path)[0])
-
-
-def load_weights(path: str | os.PathLike, abstract: Weights | None = None) -> Weights:
-    """(params, model_state) of a weights file, as numpy arrays.
-
-    abstract: what the caller's model expects, (params, model_state) with .shape and .dtype; where given and different,
-    UserError names the first array. UserError too for a wrong path and for a damaged file.
-    """
-    _, flat = _read_weights(path)
     tree = traverse_util.unflatten_dict(flat, sep="/")
-    weights = tree.get("params", {}), tree.get("model_state", {})
-    if abstract is not None:
-        check_same(weights, abstract, str(path))
-    return weights
+    return settings.from_json(str(text)), tree.get("params", {}), tree.get("model_state", {})
 
 
 def check_same(found: Weights, expected: Weights, where: str) -> None:

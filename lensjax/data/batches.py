@@ -25,7 +25,7 @@ WHOLE_RANGE = "lensjax.sims.whole"  # of spectra where config.sim.whole_range is
 SMALL = 8  # values of an object at most that its identity is made of
 READERS = 2  # threads that gather batches, each its own
 SPLITS = {"train": 0, "test": 1}  # seeds of the two splits never meet
-# What no observer knows: not computed unless asked for.
+# What no observer knows: neither computed nor read to train.
 ORACLE = ("continuum", "sigma", "artefact", "profile", "clean")
 
 
@@ -40,13 +40,12 @@ class Batches(NamedTuple):
     identity: str = ""  # changes with the objects of both splits, or the file of continua they are drawn from
 
 
-def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = None, oracle: bool = False) -> Batches:
+def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = None) -> Batches:
     """Batches of config.data.source: "simulate" (fresh mocks on the device), "tfds" (the published set), "cutouts" or
     "absorbers" (a user's own images; spectra labelled by a catalogue).
 
     simulator: stands in for the system's own. mesh: devices the mocks are made on; default, all.
-    oracle: also give the true continuum and noise of mocks. Raises UserError for an unknown system, or a source that it
-    has not.
+    Raises UserError for an unknown system, or a source that it has not.
     """
     sources = ("simulate", "tfds", *OWN_DATA.get(config.system, ()))
     if config.data.source not in sources:
@@ -56,18 +55,18 @@ def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = Non
 
         arrays = {split: load_split(config, split) for split in SPLITS}
         share = config.data.get("lens_share", 0.0)
-        return from_arrays(arrays["train"], arrays["test"], config.train.batch_size, config.seed, oracle, share)
+        return from_arrays(arrays["train"], arrays["test"], config.train.batch_size, config.seed, share)
     if config.data.source == "cutouts":
         from lensjax.data.cutouts import load_cutouts
 
         share = config.data.get("lens_share", 0.0)
-        return from_arrays(*load_cutouts(config), config.train.batch_size, config.seed, share=share)
+        return from_arrays(*load_cutouts(config), config.train.batch_size, config.seed, share)
     if config.data.source == "absorbers":
         from lensjax.data.absorbers import load_absorbers
 
         return from_arrays(*load_absorbers(config), config.train.batch_size, config.seed)
     simulate = simulator or make_simulator(config)
-    return from_simulator(simulate, config, mesh or sharding.make_mesh(), oracle)
+    return from_simulator(simulate, config, mesh or sharding.make_mesh())
 
 
 def make_simulator(config: Any) -> Callable[[jax.Array], Batch]:
@@ -78,7 +77,7 @@ def make_simulator(config: Any) -> Callable[[jax.Array], Batch]:
     return importlib.import_module(module).make_simulator(config)
 
 
-def from_simulator(simulate: Callable[[jax.Array], Batch], config: Any, mesh: Any, oracle: bool = False) -> Batches:
+def from_simulator(simulate: Callable[[jax.Array], Batch], config: Any, mesh: Any) -> Batches:
     """Fresh mocks: batch `step` of a split has the key fold_in(fold_in(key(seed), split), step).
 
     The test split is the same mocks at every call. An epoch is config.data.num_train examples by name only.
@@ -90,8 +89,7 @@ def from_simulator(simulate: Callable[[jax.Array], Batch], config: Any, mesh: An
         return jax.random.split(key, size)
 
     def make(keys: jax.Array) -> Batch:
-        batch = jax.vmap(simulate)(keys)
-        return batch if oracle else {name: x for name, x in batch.items() if name not in ORACLE}
+        return {name: x for name, x in jax.vmap(simulate)(keys).items() if name not in ORACLE}
 
     draw = sharding.compile_batch(make_keys, make, mesh)
     num_test = config.data.num_test
@@ -145,12 +143,12 @@ def shared_rows(label: np.ndarray, share: float, size: int, seed: int, step: int
     return np.random.default_rng([seed, step]).permutation(np.concatenate(chosen))
 
 
-def from_arrays(train: Batch, test: Batch, size: int, seed: int, oracle: bool = False, share: float = 0.0) -> Batches:
+def from_arrays(train: Batch, test: Batch, size: int, seed: int, share: float = 0.0) -> Batches:
     """Batches of two dicts of arrays with a common leading axis, memory-mapped or not; this process's rows of each.
 
     share: of a training batch, objects with label 1 (`shared_rows`); 0: as they come.
     """
-    keep = [name for name in train if oracle or name not in ORACLE]
+    keep = [name for name in train if name not in ORACLE]
     n_train, n_test = len(train[keep[0]]), len(test[keep[0]])
     local = sharding.local_rows(size)
 

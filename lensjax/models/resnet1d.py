@@ -9,7 +9,6 @@ from lensjax.models import heads, layers
 
 NORMS = ("batch", "none")
 CONVOLUTIONS_PER_BLOCK = 3
-PROJECTIONS = 4  # 8 blocks of 3 convolutions + 4 projections = 28, the paper's count
 
 
 def projection_blocks(widths: tuple[int, ...]) -> tuple[int, ...]:

@@ -82,11 +82,6 @@ def make_templates(config: Any, library: continua.Library) -> np.ndarray:
     return continua.principal(library, config.model.get("templates", 6), (low / (1 + farthest), high / (1 + nearest)))
 
 
-def num_channels(config: Any) -> int:
-    """Number of input channels C of config.model.channels."""
-    return sum(CHANNELS[name] for name in config.model.channels)
-
-
 def _features(example, constants, loglam, names, masked) -> dict[str, jax.Array]:
     wave = jnp.asarray(grid.wave(loglam), jnp.float32)
     mask = (example["ivar"] > 0) & ~lens_mask(wave, example["z"], masked)

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import optax
 
 
-def focal(logit: jax.Array, label: jax.Array, gamma: float = 2.0, alpha: float | None = None) -> jax.Array:
+def focal(logit: jax.Array, label: jax.Array, gamma: float = 2.0) -> jax.Array:
     """Mean focal loss (Lin et al. 2017, eq. 4-5): -(1 - p_t)^gamma log p_t, p_t the probability given to the truth.
 
     Li et al. (2018) eq. 1, whose printed exponent y is a misprint of gamma. logit, label (N,); gamma = 0 is the
-    cross-entropy; alpha in (0, 1) weighs the positives and 1 - alpha the negatives, None does not.
+    cross-entropy. Without the weights alpha of the classes.
     """
-    return jnp.mean(optax.losses.sigmoid_focal_loss(logit, label, alpha=alpha, gamma=gamma))
+    return jnp.mean(optax.losses.sigmoid_focal_loss(logit, label, alpha=None, gamma=gamma))
 
 
 def pixel_target(position: jax.Array, mask: jax.Array, sigma: float = 0.7) -> jax.Array:

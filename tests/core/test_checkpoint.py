@@ -160,16 +160,16 @@ def test_weights_come_back(tmp_path):
     file = checkpoint.save_weights(tmp_path / "w", WEIGHTS, STATE, tiny_config())
     assert file == tmp_path / "w" / "weights.npz"
     for path in (file, file.parent):
-        params, model_state = checkpoint.load_weights(path, (WEIGHTS, STATE))
+        config, params, model_state = checkpoint.load_weights(path)
         _assert_same(params, WEIGHTS)
         _assert_same(model_state, STATE)
-        assert checkpoint.read_config(path).to_dict() == tiny_config().to_dict()
+        assert config.to_dict() == tiny_config().to_dict()
         _assert_same(checkpoint.restore_for_inference(path)[1], WEIGHTS)
 
 
 def test_weights_without_statistics(tmp_path):
     file = checkpoint.save_weights(tmp_path / "a.npz", WEIGHTS, {}, tiny_config())
-    assert checkpoint.load_weights(file)[1] == {}
+    assert checkpoint.load_weights(file)[2] == {}
 
 
 @pytest.mark.parametrize("name", ["run [2]", "a\\b"])
@@ -213,9 +213,9 @@ def test_any_flipped_byte_of_weights_is_noticed_or_harmless(tmp_path):
     for at in places:
         _flip(file, at)
         try:
-            params, _ = checkpoint.load_weights(file)
+            config, params, _ = checkpoint.load_weights(file)
             _assert_same(params, WEIGHTS)
-            assert checkpoint.read_config(file).to_dict() == tiny_config().to_dict()
+            assert config.to_dict() == tiny_config().to_dict()
         except UserError:
             noticed += 1
         file.write_bytes(whole)
@@ -239,6 +239,5 @@ def test_wrong_weights_are_named(tmp_path):
     text.write_text("not weights")
     with pytest.raises(UserError, match="not a whole weights file"):
         checkpoint.load_weights(text)
-    file = checkpoint.save_weights(tmp_path / "a.npz", WEIGHTS, STATE, tiny_config())
-    with pytest.raises(UserError, match=r"another model: params/b has shape \(1,\) there and \(2,\)"):
-        checkpoint.load_weights(file, ({**WEIGHTS, "b": np.zeros(2)}, STATE))
+    with pytest.raises(UserError, match=r"here is of another model: params/b has shape \(1,\) there and \(2,\)"):
+        checkpoint.check_same((WEIGHTS, STATE), ({**WEIGHTS, "b": np.zeros(2)}, STATE), "here")

@@ -50,12 +50,10 @@ def test_arrays_keep_their_rows_together():
     np.testing.assert_array_equal(np.concatenate([part["z"] for part in test])[: made.num_test], np.arange(7.0))
 
 
-def test_the_oracle_is_dropped_unless_asked_for():
+def test_the_truth_of_the_oracle_is_dropped():
     arrays = {**_arrays(8), "sigma": np.ones((8, 2), np.float32)}
     assert "sigma" not in batches.from_arrays(arrays, arrays, 4, 0).train(0)
-    assert "sigma" in batches.from_arrays(arrays, arrays, 4, 0, oracle=True).train(0)
     assert "continuum" not in batches.make_batches(tiny_config(), simulate).train(0)
-    assert "continuum" in batches.make_batches(tiny_config(), simulate, oracle=True).train(0)
 
 
 def test_mocks_are_a_function_of_seed_split_and_step():

@@ -17,12 +17,6 @@ def test_focal_loss_is_that_of_lin_et_al(gamma):
     np.testing.assert_allclose(losses.focal(jnp.log(p / (1 - p)), jnp.asarray(label), gamma), expected, rtol=1e-5)
 
 
-def test_alpha_weighs_positives_against_negatives():
-    zero = jnp.zeros(1)
-    both = [losses.focal(zero, jnp.asarray([label]), 2.0, alpha=0.8) for label in (1.0, 0.0)]
-    np.testing.assert_allclose(both, [0.8 * 0.25 * np.log(2), 0.2 * 0.25 * np.log(2)], rtol=1e-6)
-
-
 def test_focal_loss_of_certain_logits_is_finite_with_its_gradient():
     logit, label = jnp.array([-1e4, 1e4, -1e4, 1e4]), jnp.array([0.0, 1.0, 1.0, 0.0])
     value, slope = jax.value_and_grad(losses.focal)(logit, label)
