@@ -79,7 +79,7 @@ def roc_curve(score: np.ndarray, label: np.ndarray) -> Curve:
     score, label = _checked(score, label)
     order = np.argsort(-score, kind="stable")
     score, label = score[order], label[order]
-    last = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)  # ties move together
+    last = np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)  # ties move together
     found = np.concatenate([[0], np.cumsum(label)[last]])
     false = np.concatenate([[0], np.cumsum(~label)[last]])
     with np.errstate(invalid="ignore"):

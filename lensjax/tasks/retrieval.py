@@ -38,9 +38,9 @@ def rank(embedding: np.ndarray) -> float:
 def enrichment(embedding: np.ndarray, label: np.ndarray, top: int) -> float:
     """How many times more lenses than in the whole are among the `top` nearest (cosine) of each lens, itself left out.
 
-    embedding (N, D), label (N,) 1 lens.
+    All others where they are fewer than `top`. embedding (N, D), label (N,) 1 lens.
     """
-    lens = np.asarray(label) > 0.5
+    lens, top = np.asarray(label) > 0.5, min(top, len(embedding) - 1)
     directions = unit(embedding)
     similarity = directions[lens] @ directions.T
     similarity[np.arange(len(similarity)), np.flatnonzero(lens)] = -np.inf

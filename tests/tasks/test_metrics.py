@@ -110,3 +110,8 @@ def test_calibration_error_of_known_scores():
     assert metrics.calibration_error(np.full(400, 0.75), label, bins=1) == pytest.approx(0.5)
     two = np.r_[np.full(200, 0.1), np.full(200, 0.9)]
     assert metrics.calibration_error(two, np.r_[np.zeros(200), np.ones(200)], bins=2) == pytest.approx(0.1)
+
+
+def test_infinite_scores_are_ties():
+    assert metrics.roc_auc(np.full(4, -np.inf), np.array([1, 0, 1, 0])) == 0.5
+    assert metrics.average_precision(np.full(4, np.inf), np.array([1, 0, 0, 0])) == 0.25

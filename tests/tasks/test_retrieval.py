@@ -36,6 +36,10 @@ def test_no_object_is_its_own_neighbour():
     assert retrieval.enrichment(embedding + 1e-3 * label[:, None], label, 1) == pytest.approx(3)
 
 
+def test_fewer_objects_than_neighbours_are_all_looked_at():
+    assert retrieval.enrichment(RNG.normal(size=(6, 3)), np.array([1, 1, 0, 0, 0, 0]), 10) == pytest.approx(0.6)
+
+
 def test_without_labels_only_the_rank_is_known():
     from configs import ssl
 
