@@ -200,7 +200,7 @@ def make_inject(config: Any, loglam: np.ndarray) -> Callable:
     Shapes as the config's skew normals, through the spectrum's own line-spread function; centres anywhere off the
     masks; flux such that the S/N of the true profile under the spectrum's own errors is `snr`.
     """
-    wave = jnp.asarray(grid.wave(loglam), jnp.float32)
+    wave, masked = jnp.asarray(grid.wave(loglam), jnp.float32), lya.masked_lines(config)
 
     def inject(key: jax.Array, example: dict[str, jax.Array], snr: jax.Array):
         law = {"line_law": "snr", "snr_range": (snr, snr), "line_profile": "skewnormal", "mirror_fraction": 0.1}
@@ -208,7 +208,7 @@ def make_inject(config: Any, loglam: np.ndarray) -> Callable:
         good = example["ivar"] > 0
         sigma = jnp.where(good, example["ivar"], 1.0) ** -0.5
         instrument = types.SimpleNamespace(wave=wave, lsf=example["wdisp"])
-        line = lya.draw_line(key, sim, instrument, {"ivar": example["ivar"], "sigma": sigma}, example["z"])
+        line = lya.draw_line(key, sim, instrument, {"ivar": example["ivar"], "sigma": sigma}, example["z"], masked)
         flux = jnp.where(good, example["flux"] + line["model"], 0.0)
         truth = {name: line[name] for name in ("wave", "snr", "line_sigma", "line_alpha", "line_flux")}
         return {**example, "flux": flux}, truth

@@ -12,6 +12,7 @@ def simulation() -> config_dict.ConfigDict:
     sim.absorber_fraction = 0.5  # of the spectra have at least one Mg II absorber
     sim.absorber_law = "snr"  # "snr" (uniform doublet S/N), "observed", "paper", "paper2796": sims/mgii.py
     sim.snr_range = (3.0, 20.0)
+    sim.strong_fraction = 0.15  # of the law "snr": W2796 of 1-6 A instead, uniform in its logarithm, whatever the S/N
     sim.max_absorbers = 3
     sim.more_absorbers = 0.3  # chance of a second, and of a third after it
     sim.width_law = "mixed"  # "growth" (by the curve of growth), "paper" (FWHM N(1.7, 0.7) A), or both

@@ -53,8 +53,9 @@ EMPIRICAL_REST = (
     3970.0,
 )
 
-# Strong absorption lines of stars: Balmer, Ca II K and H, Ca I, the G band.
-STELLAR = (3836.5, 3890.2, 3934.8, 3969.6, 4102.9, 4227.9, 4305.0, 4341.7, 4862.7)
+# Strong absorption lines of stars: Balmer, H9 to H beta; metals, Ca II K and H, Ca I, the G band.
+STELLAR_BALMER = (3836.5, 3890.2, 3971.2, 4102.9, 4341.7, HBETA)
+STELLAR_METALS = (3934.8, 3969.6, 4227.9, 4305.0)
 
 # Observed-frame sky features that give spurious lines in BOSS (Shu et al. 2016).
 SKY_LINES = (3728.6, 4038.6, 4046.6, 4346.3, 4352.6, 4359.6)

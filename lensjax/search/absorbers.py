@@ -23,7 +23,8 @@ view, injection = absorber_page, inject_absorbers
 searched = quasar.search_window
 QUASARS = True
 CONTROL = False  # without a continuum nothing can be absorbed: every fiber on blank sky is a hit, and no candidate
-EVALUATED = {"absorber_law": "snr", "snr_range": (4.0, 20.0), "absorber_fraction": 0.5}  # config.sim of the mocks
+# config.sim of the mocks that scorers are compared on
+EVALUATED = {"absorber_law": "snr", "snr_range": (4.0, 20.0), "strong_fraction": 0.0, "absorber_fraction": 0.5}
 KINDS = ("quasar",)
 MOCK_TRUTH = ("label", "wave", "snr", "z", "z_abs", "ew_2796", "ew_2803", "fwhm", "absorber_snr")
 

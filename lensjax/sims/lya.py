@@ -31,7 +31,8 @@ PAPER_PEAK, PAPER_PEAK_SCALE = 1.5, 2.0  # 1e-17 erg/s/cm2/A
 MASK_HALF_WIDTH = 10  # pixels around a line of the lens that no method looks at
 Z_ERROR = 1e-4  # of the lens redshift over 1 + z: 30 km/s
 LOST_RATE, LOST_BRIGHTNESS = 0.25, 40.0  # objects at a wrong redshift, up to 40 times as bright: stars among galaxies
-STAR_RATE = 0.5  # of these, at z = 0, as the pipeline knows most stars
+STAR_RATE = 0.5  # of these, at z = 0, as the pipeline knows most stars, with a star's continuum
+STAR_SLOPE = (-3.0, 4.0)  # of it, d ln(flux) / d ln(wavelength)
 EDGE = 8  # pixels at either end of the window that hold no line centre
 FLUX_LAW = (6.3, 13.5, 46.0)  # 1e-17 erg/s/cm2, 5/50/95 %
 SIGMA_LAW = (110.0, 170.0, 297.0)  # km/s
@@ -61,17 +62,19 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
 
     def simulate(key: jax.Array) -> dict[str, jax.Array]:
         keys = jax.random.split(key, 11)
-        u = jax.random.uniform(keys[0], (9,), minval=1e-6)
+        u = jax.random.uniform(keys[0], (10,), minval=1e-6)
         dirt = sim.dirt * jnp.maximum(u[0] - sim.clean_fraction, 0.0) / (1 - sim.clean_fraction)
         row, z = continua.snap(basis, draw_redshift(u[1:4], sim.redshift))
         lost = u[6] < LOST_RATE * dirt
         brightness = draw_brightness(u[4]) * jnp.where(lost, LOST_BRIGHTNESS ** u[7], 1.0)
-        continuum = brightness * continua.draw_continuum(keys[1], basis, row, len(loglam))
-        wrong = jnp.where(u[5] < STAR_RATE, 0.0, between(sim.redshift, (u[5] - STAR_RATE) / (1 - STAR_RATE)))
+        shape, star = continua.draw_continuum(keys[1], basis, row, len(loglam)), u[5] < STAR_RATE
+        colour = (instrument.wave / instrument.wave[-1]) ** between(STAR_SLOPE, u[8])
+        continuum = brightness * jnp.where(lost & star, colour, shape)
+        wrong = jnp.where(star, 0.0, between(sim.redshift, (u[5] - STAR_RATE) / (1 - STAR_RATE)))
         z = jnp.where(lost, wrong, z + dirt * Z_ERROR * (1 + z) * ndtri(u[5]))
-        star = jnp.where(lost, noise.draw_stellar_lines(keys[10], instrument), 1.0) if sim.dirt else 1.0
-        correlation = jnp.minimum(2 * u[8], 1.0) if sim.dirt else 0.0  # as measured in one half, weaker in the other
-        galaxy = observe(keys[2:9], instrument, continuum * star, z, dirt, correlation)
+        absorbed = jnp.where(lost, noise.draw_stellar_lines(keys[10], instrument), 1.0) if sim.dirt else 1.0
+        correlation = jnp.minimum(2 * u[9], 1.0) if sim.dirt else 0.0  # as measured in one half, weaker in the other
+        galaxy = observe(keys[2:9], instrument, continuum * absorbed, z, dirt, correlation)
         line = draw_line(keys[9], sim, instrument, galaxy, z, masked)
         flux = galaxy["flux"] + line.pop("model")
         if sim.dirt:

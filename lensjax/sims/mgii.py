@@ -8,7 +8,8 @@ absorber_law
     "paper"     W2796 as observed, and W of both lines above 0.3 A and three times its error (Zhao et al. 2019).
     "paper2796" the same of the stronger line alone, as their text can also be read.
     "observed"  W2796 of the catalogue of Zhu & Menard (2013): 5/50/95 % = 0.24/0.85/2.84 A.
-    "snr"       signal-to-noise of the doublet near uniform in `snr_range`: for training.
+    "snr"       signal-to-noise of the doublet near uniform in `snr_range`; of `strong_fraction` log W2796 uniform in
+                STRONG_EW, so that the strong lines of bright quasars are known too: for training.
     "ew"        log of W2796 uniform in `ew_range`, whatever the spectrum: of `search.inject_absorbers` alone.
 width_law
     "paper"     FWHM N(1.7, 0.7) A at rest as seen through the line-spread function.
@@ -33,6 +34,7 @@ from lensjax.sims.draws import two_piece
 LAWS, WIDTHS = ("paper", "paper2796", "observed", "snr"), ("paper", "growth", "mixed")
 EW_LAW = (0.24, 0.85, 2.84)  # A, 5/50/95 %
 LEAST_EW, LEAST_SNR, MOST_EW = 0.3, 3.0, 6.0
+STRONG_EW = (1.0, MOST_EW)  # A
 FWHM_LAW = (1.7, 0.7)  # A at rest
 WIDTH_LIMITS = (0.08, 2.5)  # A: standard deviation of the optical depth
 DEPTH_LAW = (0.45, 0.5, 0.35)  # log10 of the depth at 2796: at W = 0.85 A, slope with log W, scatter
@@ -104,7 +106,7 @@ def draw_absorbers(key: jax.Array, sim: Any, instrument: Any, observed: Truth, z
     least = jnp.maximum(LEAST_EW, LEAST_SNR * error)
     if sim.absorber_law == "paper":
         least = both_above(least, draw_shape(u[4], least, lsf, sim.width_law)[1])
-    ew = draw_ew(u[3], sim, error, least)
+    ew = draw_ew(u[3], u[8], sim, error, least)
     if sim.width_law == "mixed":
         both = [draw_shape(u[4], ew, lsf, law) for law in ("paper", "growth")]
         depth, width = (jnp.where(u[7] < 0.5, *pair) for pair in zip(*both, strict=True))
@@ -138,19 +140,24 @@ def both_above(least: jax.Array, width: jax.Array) -> jax.Array:
     return absorption.growth(depth) * width
 
 
-def draw_ew(u: jax.Array, sim: Any, error: jax.Array, least: jax.Array) -> jax.Array:
-    """W2796 (A at rest) by the config's law from uniform numbers; its error, and the least of "paper", A."""
+def draw_ew(u: jax.Array, strong: jax.Array, sim: Any, error: jax.Array, least: jax.Array) -> jax.Array:
+    """W2796 (A at rest) by the config's law from uniform numbers, two each; its error, and the least of "paper", A."""
     if sim.absorber_law == "snr":
         low, high = sim.snr_range
         both = 1.25  # S/N of the doublet over that of 2796
-        return jnp.clip((low + (high - low) * u) * error / both, 0.05, MOST_EW)
+        ew = jnp.clip((low + (high - low) * u) * error / both, 0.05, MOST_EW)
+        return jnp.where(strong < sim.strong_fraction, _uniform_log(STRONG_EW, u), ew)
     if sim.absorber_law == "ew":
-        low, high = sim.ew_range
-        return low * (high / low) ** u
+        return _uniform_log(sim.ew_range, u)
     if sim.absorber_law in ("paper", "paper2796"):
         share = _ew_share(least)
         u = share + (1 - share) * u
     return jnp.clip(two_piece(u, EW_LAW), 0.02, MOST_EW)
+
+
+def _uniform_log(limits: tuple[float, float], u: jax.Array) -> jax.Array:
+    low, high = limits
+    return low * (high / low) ** u
 
 
 def _ew_share(ew: jax.Array) -> jax.Array:

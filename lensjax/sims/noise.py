@@ -47,7 +47,7 @@ class Instrument(NamedTuple):
     lsf: jax.Array
     airglow: jax.Array  # (P,) sky emission in lines, in units of the sky continuum
     residuals: jax.Array  # (2 A, P) peak and dipole of each airglow line, scaled by the root of its strength
-    stellar_pixels: jax.Array  # (S,) where the lines of a star at rest fall
+    stellar_pixels: jax.Array  # (S,) where the lines of a star at rest fall, hydrogen first
     ripple: jax.Array  # (R, P) smooth bumps that add to a calibration ripple of unit variance
 
 
@@ -63,7 +63,7 @@ def make_instrument(loglam: np.ndarray) -> Instrument:
     error = np.exp(np.interp(wave, ERROR_WAVE, np.log(ERROR)))
     knots = np.exp(-0.5 * ((np.arange(len(wave)) - np.arange(0, len(wave) + 1, 40)[:, None]) / 30) ** 2)
     ripple = knots / np.sqrt((knots**2).sum(0))
-    stellar = grid.pixel(np.array(lines.STELLAR), loglam)
+    stellar = grid.pixel(np.array((*lines.STELLAR_BALMER, *lines.STELLAR_METALS)), loglam)
     fields = (wave, error, lsf, airglow, np.concatenate([bumps, bumps * x]), stellar, ripple)
     return Instrument(*(jnp.asarray(field, jnp.float32) for field in fields))
 
@@ -141,15 +141,19 @@ def draw_misfit(key: jax.Array, instrument: Instrument, z: jax.Array, setting: D
 def draw_stellar_lines(key: jax.Array, instrument: Instrument) -> jax.Array:
     """Transmission (P,) of a star's absorption lines at rest: hydrogen and metals, deeper than any galaxy's.
 
-    A Gaussian core and damped wings, which leave shoulders that look like lines where a galaxy's template is fitted.
+    From hot stars, hydrogen alone, to cool ones, metals alone. A core, of metals hardly wider than the instrument's,
+    and damped wings leave shoulders that look like lines where a galaxy's template, with its broad lines, is fitted.
     """
-    place = instrument.stellar_pixels
-    u = jax.random.uniform(key, (place.shape[0] + 3,))
-    depth = 0.7 * u[-1] * (0.2 + 0.8 * u[:-3])
-    x = jnp.arange(instrument.wave.shape[0], dtype=jnp.float32)[None] - place[:, None]
-    x, wings = x / (1.5 + 8.0 * u[-2]), 0.6 * u[-3]
-    profile = (1 - wings) * jnp.exp(-0.5 * x**2) + wings / (1 + 0.5 * x**2)
-    return 1 - (depth[:, None] * profile).max(0)
+    place, num = instrument.stellar_pixels, instrument.stellar_pixels.shape[0]
+    hydrogen = np.arange(num) < len(lines.STELLAR_BALMER)
+    u = jax.random.uniform(key, (num + 6,))
+    strength, width = u[num : num + 2], u[num + 2 : num + 4]
+    depth = jnp.where(hydrogen, 0.75 * strength[0], 0.85 * strength[1]) * (0.4 + 0.6 * u[:num])
+    core = jnp.where(hydrogen, 1.5 + 8.0 * width[0] ** 2, 1.3 + 3.0 * width[1] ** 2)
+    wings = jnp.where(hydrogen, 0.6 * u[num + 4], 0.3 * u[num + 5])
+    x = (jnp.arange(instrument.wave.shape[0], dtype=jnp.float32)[None] - place[:, None]) / core[:, None]
+    profile = (1 - wings[:, None]) * jnp.exp(-0.5 * x**2) + wings[:, None] / (1 + 0.5 * x**2)
+    return jnp.prod(1 - depth[:, None] * profile, axis=0)
 
 
 def draw_mask(key: jax.Array, num_pixels: int) -> jax.Array:

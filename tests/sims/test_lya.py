@@ -69,6 +69,17 @@ def test_stated_snr_is_what_the_true_profile_measures(clean):
     assert without.mean() == pytest.approx(0, abs=4 / np.sqrt((~lined).sum()))
 
 
+def test_stars_have_a_continuum_without_the_breaks_of_a_galaxy(dirty):
+    star = dirty["z"] == 0
+    assert 0.01 < star.mean() < 0.06
+    empty = np.abs(np.asarray(WAVE) - 4650) < 120  # between the lines
+    x = np.log(np.asarray(WAVE)[empty])
+    shape = np.log(dirty["continuum"][star][:, empty])
+    slope = np.polynomial.polynomial.polyfit(x, shape.T, 1)
+    assert np.abs(shape - np.polynomial.polynomial.polyval(x, slope)).max() < 0.05
+    assert slope[1].min() < -1 and slope[1].max() > 2
+
+
 WAVE = jnp.asarray(grid.wave(grid.window(3800.0, 5000.0)), jnp.float32)
 
 

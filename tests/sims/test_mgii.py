@@ -34,7 +34,7 @@ def clean():
 
 @pytest.fixture(scope="module")
 def dirty():
-    return mocks(absorber_fraction=0.7)
+    return mocks(absorber_fraction=0.7, strong_fraction=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_observed_law(clean):
     ew = clean["ew_2796"][clean["label"] == 1, 0]
     np.testing.assert_allclose(np.median(ew), 0.85, rtol=0.25)
     u, any_error = np.linspace(0.0005, 0.9995, 1000), np.ones(1000)
-    made = mgii.draw_ew(u, config(absorber_law="observed").sim, any_error, any_error)
+    made = mgii.draw_ew(u, 0.5 * any_error, config(absorber_law="observed").sim, any_error, any_error)
     np.testing.assert_allclose(np.percentile(made, (5, 50, 95)), (0.24, 0.85, 2.84), rtol=0.02)
 
 
@@ -163,6 +163,17 @@ def test_the_weaker_line_of_the_least_absorber_is_as_wide_as_was_asked():
 def test_uniform_snr_law(dirty):
     snr = dirty["snr"][dirty["label"] == 1]
     assert np.percentile(snr, 10) > 2 and np.percentile(snr, 95) < 26 and np.median(snr) == pytest.approx(11, abs=3.5)
+
+
+def test_some_absorbers_are_strong_whatever_the_noise():
+    u, error = np.random.default_rng(0).uniform(size=(2, 20_000)).astype(np.float32), np.full(20_000, 0.01)
+    sim = config(absorber_law="snr", strong_fraction=0.15).sim
+    made = np.asarray(mgii.draw_ew(*u, sim, error, error))
+    strong = made > 20 * 0.01
+    assert strong.mean() == pytest.approx(0.15, abs=0.01) and made.max() <= 6
+    assert made[strong].min() == pytest.approx(1.0, abs=0.01) and np.median(made[strong]) == pytest.approx(
+        6**0.5, rel=0.05
+    )
 
 
 def test_unknown_law_is_one_clear_sentence():
