@@ -56,7 +56,8 @@ def find_neighbours(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
         _pack(path, {**found, "settings": np.array(json.dumps(about))})
     finally:
         shutil.rmtree(work)
-    print(f"{path}: {settings.k} neighbours of {len(queries)} objects, of {len(search.order)} compared")
+    number = min(settings.k, len(search.order) - 1)
+    print(f"{path}: {number} neighbours of {len(queries)} objects, of {len(search.order)} compared")
     return path
 
 

@@ -16,12 +16,13 @@ from lensjax.core.files import replacing, write_text
 from lensjax.embed import linear
 from lensjax.embed.probe_figures import draw_probe
 from lensjax.embed.store import Embeddings
+from lensjax.surveys import known
 from lensjax.surveys.catalogues import read_table
 from lensjax.surveys.labels import match_lenses
 from lensjax.tasks.metrics import average_precision, roc_auc
 
 FOLDER = "probe"
-MEANING = {"row": "whole numbers from 0", "label": "1 for a lens, 0 for none", "ra": "degrees", "dec": "degrees"}
+MEANING = {"row": "whole numbers from 0", "label": "1 for a lens, 0 for none"}
 
 
 def probe(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -111,7 +112,8 @@ def _labels(settings: Any, embeddings: Embeddings) -> np.ndarray:
 
 
 def _read_labels(path: str, embeddings: Embeddings) -> np.ndarray:
-    """(N,) of a table in any format that astropy reads: with columns row and label, or a list of lenses, ra and dec.
+    """(N,) of a table in any format that astropy reads: with columns row and label, or a list of lenses, their
+    places as `known.find_places` knows them.
 
     Rows that the table does not have, or without a label, are -1. Of a list, the nearest object to each lens is 1,
     others within a cutout of it -1, the rest 0 (surveys/labels.py); lenses without a place are left out, and counted on
@@ -121,17 +123,20 @@ def _read_labels(path: str, embeddings: Embeddings) -> np.ndarray:
         raise UserError(f"no table of labels at {path}: give a file with the columns row and label, or ra and dec.")
     table = read_table(path, "the table of labels")
     columns = {name.lower(): table[name] for name in table.colnames}
-    names = next((pair for pair in (("row", "label"), ("ra", "dec")) if set(pair) <= set(columns)), ())
-    if not names:
-        raise UserError(f"{path} has the columns {', '.join(columns)}: row and label are needed, or ra and dec.")
-    one, two = (_numbers(path, name, columns[name]) for name in names)
-    if names == ("row", "label"):
-        return _by_row(path, one, two, embeddings.rows)
-    there = np.isfinite(one) & (np.abs(two) <= 90)  # not so of NaN
+    if {"row", "label"} <= set(columns):
+        row, label = (_numbers(path, name, columns[name]) for name in ("row", "label"))
+        return _by_row(path, row, label, embeddings.rows)
+    ra, dec = known.find_places(table)
+    there = np.isfinite(ra)
+    if not there.any():
+        raise UserError(
+            f"{path} has the columns {', '.join(columns)} and {len(table)} rows, none with a place in the sky: row and "
+            "label are needed, or ra and dec, in degrees or as 14:43:20.7 and +33:42:12."
+        )
     if not there.all():
         print(f"{path}: {(~there).sum()} lenses without coordinates are left out", file=sys.stderr)
     objects = embeddings.objects(["ra", "dec"])
-    found = match_lenses(objects["ra"], objects["dec"], one[there], two[there])
+    found = match_lenses(objects["ra"], objects["dec"], ra[there], dec[there])
     return np.where(found.is_lens, 1.0, np.where(found.is_negative, 0.0, -1.0))
 
 

@@ -28,7 +28,7 @@ DOUBTS = {
     "alone": "no Fe II and no Mg I",
     "ratio": "a doublet ratio that gas does not have",
     "sky": "near a line of the sky",
-    "associated": "within 5000 km/s of the quasar",
+    "associated": "close to the quasar, perhaps its own gas",
     "fit": "the fit ended at a bound",
 }
 NUMBERS = (("z QSO", "z_qso", 4), ("z abs", "z_abs", 5), ("W 2796 (Å)", "ew_2796", 2), ("±", "ew_2796_err", 2))

@@ -24,7 +24,7 @@ LEGEND = {
     "fit": "model fitted without the line",
     "band": "± 1σ around the fit",
     "line": "the line",
-    "mask": "masked: bad pixels, lines of the lens galaxy",
+    "mask": "masked: bad pixels, lines of the object itself",
     "sky": "airglow and city-light lines",
 }
 

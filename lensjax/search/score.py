@@ -75,6 +75,7 @@ def fingerprint(config: Any, files: list[tuple[str, str]], scorer: Scorer) -> st
     """SHA-256 of all that the table depends on: files with size and time, scorer, cuts, sizes, columns, version."""
     total = hashlib.sha256(scorer.identity.encode())
     shape = (scorer.loglam[0], len(scorer.loglam), config.search.batch_size, _shard_rows(config), tuple(COLUMNS))
+    shape += (systems.of(config).QUASARS,)
     total.update(f"{lensjax.__version__} {shape} {json.dumps(config.select.to_dict(), sort_keys=True)}".encode())
     folders = sorted({pathlib.Path(path).parent for path, kind in files if kind != "spec"})
     beside = [str(path) for folder in folders for path in companions(folder)]
@@ -136,7 +137,8 @@ def drop_unsearchable(block: Block, loglam: np.ndarray, config: Any) -> Block:
     seen = ((block.ivar > 0) & looked).any(axis=1)
     if seen.all():
         return block
-    status = np.where((block.table["status"] == "") & ~seen, NOT_SEARCHED, block.table["status"])
+    _, reason = select(block.table, config.select)  # of a star it is that it is one
+    status = np.where(~seen, np.where(reason == "", NOT_SEARCHED, reason), block.table["status"])
     return block._replace(ivar=np.where(seen[:, None], block.ivar, 0), table={**block.table, "status": status})
 
 

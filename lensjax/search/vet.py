@@ -1,5 +1,6 @@
 """From scores.parquet to candidates: hits are read again, measured and cut, and every object is told what took it."""
 
+import contextlib
 import itertools
 import json
 import pathlib
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 import lensjax
 from lensjax.core.files import replacing, write_text
+from lensjax.core.journal import Progress
 from lensjax.physics import grid
 from lensjax.search import calibration, control, select, shards, systems
 from lensjax.search.spectra import Columns, read_hits
@@ -133,7 +135,11 @@ def measure(config: Any, hits: Columns) -> Columns:
     both = np.array([config.vet.window, config.data.window])
     loglam = grid.window(both.min(), both.max())
     measure_chunk = system.make_measure(config, loglam)
-    parts = [measure_chunk(chunk, hits) for chunk in read_hits(hits, loglam, config.vet.chunk)]
+    parts, progress = [], Progress(len(hits["wave"]), 0, "vetting", unit="hit")
+    with contextlib.closing(progress):
+        for chunk in read_hits(hits, loglam, config.vet.chunk):
+            parts.append(measure_chunk(chunk, hits))
+            progress.advance(len(parts[-1]["readable"]))
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     for name, values in found.items():
         if values.dtype.kind == "f":

@@ -97,9 +97,8 @@ def _read_version(path: str, version: tuple[int, ...]) -> tuple[np.ndarray, Any]
 
     table = read_table(path, "the table of known objects")
     columns = {name.lower(): table[name] for name in table.colnames}
-    ra, dec = (next((columns[name] for name in names if name in columns), ()) for names in (RA, DEC))
-    places = _degrees(ra, units.hourangle), _degrees(dec, units.deg)
-    good = _in_the_sky(*places) if len(places[0]) == len(places[1]) else np.zeros(0, bool)
+    ra, dec = find_places(table)
+    good = np.isfinite(ra)
     if not good.any():
         raise UserError(
             f"the table of known objects {path} has the columns {', '.join(table.colnames)} and {len(table)} rows, "
@@ -109,7 +108,23 @@ def _read_version(path: str, version: tuple[int, ...]) -> tuple[np.ndarray, Any]
     entries = np.array([str(name).strip() or f"row {row}" for row, name in enumerate(names)], object)
     if not good.all():
         print(f"{path}: {(~good).sum()} known objects without coordinates are left out", file=sys.stderr)
-    return entries[good], SkyCoord(places[0][good], places[1][good], unit=units.deg)
+    return entries[good], SkyCoord(ra[good], dec[good], unit=units.deg)
+
+
+def find_places(table: Any) -> tuple[np.ndarray, np.ndarray]:
+    """ra and dec (K,), degrees, of an astropy table that has columns of RA and DEC; NaN for no place in the sky.
+
+    Numbers are degrees, text is degrees or sexagesimal, ra then in hours. Without such columns all are NaN. Names of
+    columns in any case.
+    """
+    from astropy import units
+
+    columns = {name.lower(): table[name] for name in table.colnames}
+    nothing = np.full(len(table), np.nan)
+    found = (next((columns[name] for name in names if name in columns), nothing) for names in (RA, DEC))
+    ra, dec = (_degrees(column, unit) for column, unit in zip(found, (units.hourangle, units.deg), strict=True))
+    good = _in_the_sky(ra, dec)
+    return np.where(good, ra, np.nan), np.where(good, dec, np.nan)
 
 
 def _degrees(column: Any, unit: Any) -> np.ndarray:

@@ -135,7 +135,7 @@ def test_empty_cells_are_unknown_and_lenses_without_a_place_left_out(workdir, tm
     known = dict(zip(ranked["object"], ranked["label"], strict=True))
     assert [known[i] for i in (10, 12, 20, 22)] == [-1, -1, 1, 0]
     places = [f"{ra / 10},0.0\n" for ra in range(10, 200, 10)]
-    path.write_text("ra,dec\n" + "".join(places) + ",0.0\n,\n1.0,-999\n")
+    path.write_text("RAJ2000,DEJ2000\n" + "".join(places[1:]) + "0:04:00,+0:00:00\n,0.0\n,\n1.0,-999\n")
     probe(settings(labels=str(path), iterations=5, ratios=(1,), splits=1), workdir)
     ranked = pq.read_table(workdir / "probe/ranked.parquet").to_pydict()
     known = dict(zip(ranked["object"], ranked["label"], strict=True))
@@ -147,8 +147,8 @@ def test_empty_cells_are_unknown_and_lenses_without_a_place_left_out(workdir, tm
     ("text", "said"),
     [
         ("row,label\n1,lens\n", "column label of .* holds 'lens': expected 1 for a lens"),
-        ("ra,dec\n01:02:03,-01:00:00\n", "column ra of .* holds '01:02:03': expected degrees"),
-        ("ra,dec\n15.5,south\n", "column dec of .* holds 'south': expected degrees"),
+        ("row,label\none,1\n", "column row of .* holds 'one': expected whole numbers"),
+        ("ra,dec\n15.5,south\n", "1 rows, none with a place in the sky: row and label are needed"),
     ],
 )
 def test_labels_in_words_are_one_sentence(workdir, tmp_path, text, said):

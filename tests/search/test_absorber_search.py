@@ -51,7 +51,7 @@ def test_a_quasar_without_data_where_lines_are_looked_for_is_told_so(config):
     config.select.z_min = 0.36
     block, selected = score.annotate(score.drop_unsearchable(block, loglam, config), config.select)
     assert selected.tolist() == [True, False, True, False] and block.has_data.tolist() == [True, False, True, False]
-    assert block.table["status"].tolist() == ["ok", score.NOT_SEARCHED, "ok", score.NOT_SEARCHED]
+    assert block.table["status"].tolist() == ["ok", score.NOT_SEARCHED, "ok", "sky fiber"]
 
 
 def test_a_quasar_in_a_fiber_put_on_a_galaxy_is_searched(tmp_path):
