@@ -60,7 +60,7 @@ def sentence(summary: dict[str, Any]) -> str:
     taken = ", ".join(f"{name} {number}" for name, number in summary["taken"].items() if number)
     false = summary["false_candidates"]
     if false["expected"] is None:
-        known = "no sky fibers tell how many are false"
+        known = "no control sample tells how many are false"
     else:
         known = (
             f"false ones to expect: {false['expected']:.1f} ({false['lower']:.1f} to {false['upper']:.1f}, 68 %), by "

@@ -52,7 +52,7 @@ def false_hits(said: dict[str, Any]) -> str:
     """The false candidates that the control sample predicts."""
     false = said["false_candidates"]
     if false["expected"] is None:
-        return "No sky fibers tell how many candidates are false."
+        return "No control sample tells how many candidates are false."
     return (
         f"False candidates to expect, if all err as often as sky fibers: {false['expected']:.1f} ({false['lower']:.1f} "
         f"to {false['upper']:.1f}, 68 %), as {said['controls']:,} of {said['sky_fibers']:,} sky fibers pass every cut."

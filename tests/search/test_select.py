@@ -234,7 +234,7 @@ def test_the_funnel_in_one_line_tells_lines_from_objects_and_false_ones_apart_fr
     config = lya.get_config("default")
     summary = control.summarise(columns, {"galaxies": 20, "sky_fibers": 0}, config)
     assert control.sentence(summary) == (
-        "1 candidates of 3 hits in 2 objects (cut: fit 2); no sky fibers tell how many are false"
+        "1 candidates of 3 hits in 2 objects (cut: fit 2); no control sample tells how many are false"
     )
     none = {name: values[:0] for name, values in columns.items()}
     summary = control.summarise(none, {"galaxies": 20, "sky_fibers": 10}, config)
