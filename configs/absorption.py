@@ -24,8 +24,8 @@ def vetting() -> config_dict.ConfigDict:
     identify(vet)
 
     # Bounds, each with the cut that reads it: fit/absorber_flags.py.
-    vet.good = 0.7  # coverage: share of either line on good pixels
-    vet.doublet_snr = 5.0  # weak: of the doublet
+    vet.good = 0.5  # coverage: share of either line on good pixels
+    vet.doublet_snr = 4.0  # weak: of the doublet, W over its error; that of a filter of known width is 1.3 times this
     vet.line_snr = (3.0, 2.0)  # weak: of 2796 and of 2803
     vet.least_ratio = 0.8  # ratio: of W2796 to W2803, and
     vet.most_ratio = 2.4  # ratio: beyond these by
@@ -35,15 +35,17 @@ def vetting() -> config_dict.ConfigDict:
     vet.trough = 2500.0  # trough: km/s of uninterrupted absorption
     vet.sky_wave = 7000.0  # sky: Angstrom, redward of which
     vet.sky_noise = 2.0  # sky: errors at the lines over those around them
-    vet.sky_pixels = 3.0  # sky: from a listed line
+    vet.sky_pixels = 3.0  # sky: from a listed line that
+    vet.sky_raised = 1.1  # sky: ... raises the errors by this
     vet.sky_snr = 10.0  # sky: of a doublet that no residual of the sky makes
     vet.support_snr = 5.0  # sky, feii, civ: of Fe II or Mg I, which confirm an absorber
     vet.rival_snr = 6.0  # feii: of the Mg II whose Fe II this would be
     vet.rival_strength = 0.9  # feii: its W over that of the line here, at least
     vet.civ_margin = 12.0  # civ: chi2 by which Mg II must be better
     vet.civ_speed = 3000.0  # civ: km/s that it may be behind the quasar
-    vet.min_posterior = 0.3  # unsure: by the score alone, where config.inject.line_rate of the places have an absorber
+    vet.min_posterior = 0.5  # unsure: by the score alone, where config.inject.line_rate of the places have an absorber
     vet.sure_snr = 10.0  # unsure: of a doublet that no noise makes
+    vet.scoreless_snr = 5.0  # unsure: least of a doublet found by a filter, which gives no probability
 
     vet.doubt = config_dict.ConfigDict()  # what lowers a grade without a cut
     vet.doubt.snr = 8.0  # faint: below

@@ -16,15 +16,16 @@ CIV_SPEED = -10_000.0  # km/s behind the quasar, beyond which nothing can be C I
 WIDE = 150  # pixels each way in which a trough is looked for
 SMOOTH = 5  # pixels of the running mean that it is looked for in
 TROUGH_LEVEL = 0.9  # of the continuum: below it is absorption (Weymann et al. 1991, ApJ 373, 23)
-BRIGHT = 60  # percentile of the running mean that stands for the continuum where none is given
+BRIGHT = 60  # percentile of the running mean on either side that stands for the continuum where none is given
+LEAST_SIDE = 40  # pixels with data that a side has at least, to tell a level
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Thresholds of `flags`."""
 
-    good: float = 0.7  # least share of either line on good pixels
-    doublet_snr: float = 5.0  # least of the doublet
+    good: float = 0.5  # least share of either line on good pixels
+    doublet_snr: float = 4.0  # least of the doublet
     line_snr: tuple[float, float] = (3.0, 2.0)  # least of 2796 and of 2803
     least_ratio: float = 0.8  # of ew_2796 to ew_2803, and
     most_ratio: float = 2.4  # beyond these by
@@ -35,6 +36,7 @@ class Settings:
     sky_wave: float = 7000.0  # Angstrom, redward of which
     sky_noise: float = 2.0  # errors at the lines so much above those around them mean sky lines
     sky_pixels: float = 3.0  # pixels from a listed line of the night sky
+    sky_raised: float = 1.1  # ... that raises the errors by this: one that does not leaves no residual above them
     sky_snr: float = 10.0  # of a doublet that no residual of the sky makes
     support_snr: float = 5.0  # of Fe II or Mg I: with it, nothing else makes a false doublet
     rival_snr: float = 6.0  # of the Mg II whose Fe II this would be
@@ -110,16 +112,15 @@ def speed(z: np.ndarray, z_qso: np.ndarray) -> np.ndarray:
 def trough(flux: np.ndarray, ivar: np.ndarray, places: np.ndarray, continuum: np.ndarray | None = None) -> np.ndarray:
     """Length (N,), km/s, of the stretch around the lines at `places` (2, N) in which the smoothed flux is below 0.9.
 
-    In units of the continuum, else of the 60th percentile of the smoothed 300 pixels around. Bad pixels belong to the
-    stretch.
+    In units of the continuum, else of the lower of two levels: the 60th percentiles of the smoothed 150 pixels on
+    either side. A trough is below both; the wing of an emission line is not. Bad pixels belong to the stretch.
     """
     middle = np.rint(places.mean(0))
     y, weight = cut(flux, middle, WIDE), cut(ivar, middle, WIDE)
     y = np.where(weight > 0, y, np.nan)
     smooth = _running_mean(y)
     if continuum is None:
-        empty = np.isnan(smooth).all(0)
-        under = np.nanpercentile(np.where(empty, 1.0, smooth), BRIGHT, axis=0)[None]  # a single pixel's would be noise
+        under = np.fmin(_level(smooth[:WIDE]), _level(smooth[WIDE + 1 :]))[None]
     else:
         under = cut(continuum, middle, WIDE)
     clear = np.nan_to_num(smooth / np.where(under > 0, under, np.inf)) >= TROUGH_LEVEL
@@ -128,6 +129,12 @@ def trough(flux: np.ndarray, ivar: np.ndarray, places: np.ndarray, continuum: np
     start = np.where(clear & (x <= left), x, -WIDE - 1).max(0)
     end = np.where(clear & (x >= right), x, WIDE + 1).min(0)
     return (end - start - 1) * grid.PIXEL_KMS
+
+
+def _level(smooth: np.ndarray) -> np.ndarray:
+    """The BRIGHT percentile (N,) of smooth (P, N), of which a single pixel would be noise; NaN of too few pixels."""
+    few = np.isfinite(smooth).sum(0) < LEAST_SIDE
+    return np.where(few, np.nan, np.nanpercentile(np.where(few, 1.0, smooth), BRIGHT, axis=0))
 
 
 def _running_mean(y: np.ndarray) -> np.ndarray:
@@ -141,11 +148,11 @@ def _running_mean(y: np.ndarray) -> np.ndarray:
 def flags(columns: Columns, settings: Any = None) -> dict[str, np.ndarray]:
     """What speaks against each absorber, bool (N,), by name; and one thing that does not: `associated`.
 
-    coverage: a line is not seen, or, where Fe II or Mg I confirms the absorber, neither is. fit: status 2 or
-    3. weak: S/N too low. ratio: W of the two lines not between saturated and thin. behind: behind the
-    quasar. trough: part of broad absorption. sky: on night-sky lines, and not of high S/N. feii: Fe II of a stronger
-    absorber; civ: C IV, as far as its quasar allows that. The last three need that neither Fe II nor Mg I confirms the
-    absorber. associated: within 5000 km/s of the quasar.
+    coverage: less than half of a line is seen, or, where Fe II or Mg I confirms the absorber, of both. fit: status 2 or
+    3. weak: S/N too low. ratio: W of the two lines not between saturated and thin. behind: behind the quasar. trough:
+    part of broad absorption. sky: on night-sky lines that raise the errors, and not of high S/N. feii: Fe II of a
+    stronger absorber; civ: C IV, as far as its quasar allows that. The last three need that neither Fe II nor Mg I
+    confirms the absorber. associated: within 5000 km/s of the quasar.
 
     Args:
         columns: of `measure_all`. settings: attributes of `Settings`, whose defaults it has where None.
@@ -157,7 +164,8 @@ def flags(columns: Columns, settings: Any = None) -> dict[str, np.ndarray]:
     )
     confirmed = np.maximum(c["feii_snr"], c["mgi_snr"]) > s.support_snr
     worst, best = (choose(c["good_2796"], c["good_2803"]) for choose in (np.minimum, np.maximum))
-    sky = (c["wave"] > s.sky_wave) & (c["sky_noise"] > s.sky_noise) | (c["sky_distance"] < s.sky_pixels)
+    listed = (c["sky_distance"] < s.sky_pixels) & (c["sky_noise"] > s.sky_raised)
+    sky = (c["wave"] > s.sky_wave) & (c["sky_noise"] > s.sky_noise) | listed
     strongest = np.maximum(c["ew_2796"], c["ew_2803"])
     rival = (c["rival_snr"] > s.rival_snr) & (c["rival_snr"] > c["feii_snr"])
     rival &= c["rival_ew"] + c["rival_ew_err"] > s.rival_strength * strongest

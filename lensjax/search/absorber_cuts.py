@@ -33,8 +33,12 @@ def _takes(columns: Columns, settings: Any, name: str) -> np.ndarray:
 
 
 def unsure(columns: Columns, settings: Any) -> np.ndarray:
-    """Noise, more likely than an absorber; no doublet as strong as that is noise, whatever the score."""
-    return select.unsure(columns, settings) & ~(columns["fit_snr"] > settings.sure_snr)
+    """Noise, more likely than an absorber: by the score, where it is one of a network, else by the S/N.
+
+    No doublet above settings.sure_snr is noise, whatever the score.
+    """
+    unlikely = select.unsure(columns, settings) & ~(columns["fit_snr"] > settings.sure_snr)
+    return unlikely | np.isnan(columns["posterior"]) & (columns["fit_snr"] < settings.scoreless_snr)
 
 
 CUTS = {

@@ -95,3 +95,17 @@ def test_a_trough_is_as_long_as_it_is():
     flux[0, middle - 60 : middle + 40] = 0.5
     length = absorber_flags.trough(flux, np.ones_like(flux), places)
     assert length[0] == pytest.approx(100 * grid.PIXEL_KMS, rel=0.05) and length[1] < 1000
+
+
+def test_the_wing_of_an_emission_line_is_no_trough_and_a_trough_on_it_is_one():
+    """The flux falls from 1.5 to 1, as redward of C IV; in the second, broad absorption besides."""
+    loglam = grid.window(5900, 6800)
+    z = np.array([1.25, 1.25])
+    places = np.stack([grid.pixel(wave * (1 + z), loglam) for wave in lines.MGII])
+    x = np.arange(len(loglam)) - places.mean()
+    flux = np.tile(1 + 0.5 / (1 + np.exp((x + 10) / 10)), (2, 1))
+    flux[1, np.abs(x) < 40] *= 0.5
+    length = absorber_flags.trough(flux, np.ones_like(flux), places)
+    assert length[0] < 1000 and length[1] == pytest.approx(80 * grid.PIXEL_KMS, rel=0.1)
+    seen = np.where(x < -20, 0.0, np.ones_like(flux))  # a side without data tells no level
+    assert absorber_flags.trough(flux, seen, places)[1] > 80 * grid.PIXEL_KMS

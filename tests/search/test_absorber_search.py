@@ -144,9 +144,9 @@ def test_iron_saves_an_absorber_whose_one_line_is_lost(config):
     assert not absorber_cuts.known_flags(columns_of(good_2803=0.1), config.vet)["coverage"][0]
 
 
-@pytest.mark.parametrize("saved_by", [{"feii_snr": 9.0}, {"mgi_snr": 9.0}, {"fit_snr": 12.0}])
-def test_no_residual_of_the_sky_is_as_strong_or_has_iron(config, saved_by):
-    faint = {"sky_distance": 1.0, "fit_snr": 8.0, "feii_snr": 0.0, "mgi_snr": 0.0}
+@pytest.mark.parametrize("saved_by", [{"feii_snr": 9.0}, {"mgi_snr": 9.0}, {"fit_snr": 12.0}, {"sky_noise": 1.0}])
+def test_no_residual_of_the_sky_is_as_strong_or_has_iron_or_leaves_the_errors_as_they_are(config, saved_by):
+    faint = {"sky_distance": 1.0, "sky_noise": 1.3, "fit_snr": 8.0, "feii_snr": 0.0, "mgi_snr": 0.0}
     sky = lambda changes: absorber_cuts.known_flags(columns_of(**changes), config.vet)["sky"][0]  # noqa: E731
     assert sky(faint) and not sky(faint | saved_by)
 
@@ -155,6 +155,20 @@ def test_a_strong_doublet_is_no_noise_whatever_its_score(config):
     """The network has low scores for some lines wider than 4 A, at any S/N."""
     takes = absorber_cuts.CUTS["unsure"].takes
     assert [takes(columns_of(posterior=0.2, fit_snr=snr), config.vet)[0] for snr in (5.0, 50.0)] == [True, False]
+
+
+def test_without_a_score_the_signal_to_noise_decides_what_is_noise(config):
+    takes = absorber_cuts.CUTS["unsure"].takes
+    assert [takes(columns_of(posterior=np.nan, fit_snr=snr), config.vet)[0] for snr in (4.5, 5.5)] == [True, False]
+    assert not takes(columns_of(posterior=0.9, fit_snr=4.5), config.vet)[0]
+
+
+@pytest.mark.parametrize(("cut", "kept", "taken"), [("coverage", 0.6, 0.4), ("weak", 4.5, 3.5)])
+def test_half_a_line_and_a_faint_doublet_are_enough(config, cut, kept, taken):
+    name = {"coverage": "good_2796", "weak": "fit_snr"}[cut]
+    alone = {"feii_snr": 0.0, "mgi_snr": 0.0}
+    flagged = [absorber_cuts.known_flags(columns_of(**{name: x}, **alone), config.vet)[cut][0] for x in (kept, taken)]
+    assert flagged == [False, True]
 
 
 def test_doubts_and_grade(config):
