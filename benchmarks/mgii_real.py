@@ -61,6 +61,8 @@ def main() -> None:
     parser.add_argument("--workdir", default="no-such-folder", help="of a training; default: the released weights")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/mgii_real"))
     args = parser.parse_args()
+    if not (args.data / "mgii_vetted.csv").is_file():
+        parser.error(f"{args.data} holds no mgii_vetted.csv: give the folder of it and of the quasars with --data")
     enable_cache()
     config = mgii.get_config()
     config.search.input = str(args.data)
