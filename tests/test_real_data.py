@@ -83,10 +83,7 @@ def test_all_scores_are_probabilities_and_all_waves_lie_in_the_window(rows, scor
     assert ((wave > lo - 1) & (wave < hi + 1)).all()
 
 
-BRIGHT_STAR = pytest.mark.xfail(strict=True, reason="the shoulder of Hbeta in one bright F star: see docs/lya.md")
-
-
-@pytest.mark.parametrize("sample", ["selected", "other galaxies", "sky", pytest.param("stars", marks=BRIGHT_STAR)])
+@pytest.mark.parametrize("sample", ["selected", "other galaxies", "sky", "stars"])
 def test_nothing_is_found_in_real_spectra_but_real_lines(rows, sample):
     member = {
         "selected": lambda row: row["selected"],
