@@ -86,7 +86,7 @@ def restore(config: Any, workdir: str | pathlib.Path) -> tuple[config_dict.Confi
         for name in OF_THE_WEIGHTS:
             merged[name] = stored[name]
         merged.model = settings.of_the_machine(stored.model, config.model)
-        merged.sim = {**config.sim.to_dict(), **stored.sim.to_dict()}  # older weights lack newer settings
+        merged.sim = config_dict.ConfigDict(config.sim.to_dict() | stored.sim.to_dict())  # older weights lack new keys
         merged.sim.continuum = find_continua(stored.sim.continuum, config.sim.continuum, path)
     return merged.lock(), params, model_state
 

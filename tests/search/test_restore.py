@@ -33,6 +33,15 @@ def load(monkeypatch, *members):
     monkeypatch.setattr(restore, "load_member", lambda config, workdir, task=None: stack.pop(0))
 
 
+def test_settings_that_older_weights_lack_are_the_configs(tmp_path):
+    old = lya.get_config()
+    del old.sim.dirt
+    old.sim.snr_range = (5.0, 6.0)
+    checkpoint.save_weights(tmp_path / "weights.npz", {"a": np.zeros(1)}, {}, old)
+    merged, _, _ = restore.restore(lya.get_config().lock(), tmp_path)
+    assert merged.sim.dirt == lya.get_config().sim.dirt and tuple(merged.sim.snr_range) == (5.0, 6.0)
+
+
 def test_logits_are_averaged_and_the_surest_says_where(monkeypatch, tmp_path):
     load(monkeypatch, as_member(1.0, 4000.0), as_member(4.0, 4500.0))
     config = lya.get_config()
