@@ -121,7 +121,7 @@ def inference(
 ) -> dict:
     """torch.jit.freeze and optimize_for_inference, one trace for each number of spectra in a pass.
 
-    Its logits must be the `expected` ones (N,), but for one spectrum in 25: where a mask ends between two pixels,
+    Its logits must be the `expected` ones (N,), but for one spectrum in fifty: where a mask ends between two pixels,
     the last digit decides.
     """
     model.eval()
@@ -133,7 +133,7 @@ def inference(
             traced = torch.jit.optimize_for_inference(traced)
             logit = torch.cat([traced(*piece)[0] for piece in pieces]).numpy()
         same = np.isclose(logit, expected, rtol=2e-3, atol=2e-3)
-        assert same.mean() >= 0.96, f"{name}: {np.sum(~same)} of {len(same)} logits differ from ours"
+        assert same.mean() >= 0.98, f"{name}: {np.sum(~same)} of {len(same)} logits differ from ours"
 
         def run(traced=traced, pieces=pieces) -> None:
             with torch.inference_mode():

@@ -15,6 +15,11 @@ def between(limits, u):
     return limits[0] + (limits[1] - limits[0]) * u
 
 
+def between_log(limits, u):
+    """Uniform in the logarithm in a range of positive numbers."""
+    return limits[0] * (limits[1] / limits[0]) ** u
+
+
 def draw(key, *shape: int) -> tuple[jax.Array, jax.Array]:
     """Uniform numbers of that shape, and the same ones as standard normals cut at `WIDEST`: use either of each."""
     u = jax.random.uniform(key, shape, minval=1e-6)

@@ -29,7 +29,7 @@ from jax.scipy.special import ndtr, ndtri
 from lensjax.core.errors import UserError
 from lensjax.physics import grid, lines, quasar
 from lensjax.sims import absorption, lya, noise, plate, quasars
-from lensjax.sims.draws import two_piece
+from lensjax.sims.draws import between_log, two_piece
 
 LAWS, WIDTHS = ("paper", "paper2796", "observed", "snr"), ("paper", "growth", "mixed")
 EW_LAW = (0.24, 0.85, 2.84)  # A, 5/50/95 %
@@ -141,23 +141,21 @@ def both_above(least: jax.Array, width: jax.Array) -> jax.Array:
 
 
 def draw_ew(u: jax.Array, strong: jax.Array, sim: Any, error: jax.Array, least: jax.Array) -> jax.Array:
-    """W2796 (A at rest) by the config's law from uniform numbers, two each; its error, and the least of "paper", A."""
+    """W2796 (S,), A at rest, by the config's law from uniform numbers u and strong (S,).
+
+    error, least: (S,), A: of W2796, and the least that "paper" allows.
+    """
     if sim.absorber_law == "snr":
         low, high = sim.snr_range
         both = 1.25  # S/N of the doublet over that of 2796
         ew = jnp.clip((low + (high - low) * u) * error / both, 0.05, MOST_EW)
-        return jnp.where(strong < sim.strong_fraction, _uniform_log(STRONG_EW, u), ew)
+        return jnp.where(strong < sim.strong_fraction, between_log(STRONG_EW, u), ew)
     if sim.absorber_law == "ew":
-        return _uniform_log(sim.ew_range, u)
+        return between_log(sim.ew_range, u)
     if sim.absorber_law in ("paper", "paper2796"):
         share = _ew_share(least)
         u = share + (1 - share) * u
     return jnp.clip(two_piece(u, EW_LAW), 0.02, MOST_EW)
-
-
-def _uniform_log(limits: tuple[float, float], u: jax.Array) -> jax.Array:
-    low, high = limits
-    return low * (high / low) ** u
 
 
 def _ew_share(ew: jax.Array) -> jax.Array:
