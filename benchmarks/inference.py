@@ -71,7 +71,7 @@ def feature_constants(config) -> dict:
     kinds = (1, len(constants["templates"]) - 1, templates.NUM_POLYNOMIALS)
     arrays = {
         "templates": constants["templates"],
-        "start": (loglam[0] - float(constants["loglam0"])) / grid.STEP,
+        "start": (np.float32(loglam[0]) - constants["loglam0"]) / np.float32(grid.STEP),  # rounded as ours
         "polynomials": templates.polynomials(len(loglam)),
         "pixels": np.arange(len(loglam)),
         "kernels": np.stack([np.pad(kernel, longest - len(kernel) // 2) for kernel in kernels]),

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 STEP, FAINTEST, CLIP, ERROR_SCALE = 1e-4, 0.05, 20.0, 0.5  # as in tasks/features.py
+LOG_10 = float(np.log(10.0))
 SCATTER_CLIP, SCATTER_STEPS, SCATTER_VARIANCE, SHRINK = 3.0, 8, 0.973337, 0.09
 LENS_PIXELS, VETO_PIXELS = 10.0, 5.0
 
@@ -27,7 +28,7 @@ class Features(nn.Module):
         self.register_buffer("by_pixel", self.templates.T.contiguous())
 
     def forward(self, flux: torch.Tensor, ivar: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        shift = torch.log10(1 + z)[:, None] / STEP
+        shift = (torch.log(1 + z) / LOG_10)[:, None] / STEP  # to the last digit as ours
         mask = (ivar > 0) & ~self._near(self.lens_lines + shift, LENS_PIXELS)
         ivar = torch.where(mask, ivar, torch.zeros_like(ivar))
         root = ivar.sqrt()
