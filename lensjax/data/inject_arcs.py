@@ -1,6 +1,8 @@
 """Training sets from a user's own galaxies: cutouts in, HDF5 of the same galaxies with and without arcs out."""
 
 import pathlib
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -9,7 +11,7 @@ import numpy as np
 from lensjax.core.errors import UserError
 from lensjax.physics import bands
 from lensjax.sims.arcs import TRUTH, make_arcs
-from lensjax.surveys.cutouts import Cutouts, open_cutouts, writing_cutouts
+from lensjax.surveys.cutouts import OK, Cutouts, open_cutouts, writing_cutouts
 
 KEPT = ("ra", "dec", "ebv", "flux", "psfsize", "psfdepth", "z_spec", "z_phot", "type", "inds")
 MAD = 1.4826 / np.sqrt(2)  # scatter of one pixel from the median absolute difference of two
@@ -26,7 +28,8 @@ def inject_arcs(config: Any, source: Any, path: str | pathlib.Path) -> int:
 
     Where psfsize or psfdepth are unknown, the PSF is taken to be the median of config.sim.psf, and the noise the
     scatter between neighbouring pixels. An arc depends on the seed and the row alone. Returns the number of galaxies;
-    unusable ones are left out. Memory: one pass. UserError for other bands, or where no galaxy can be used.
+    those that are lenses already or unusable are left out, and counted on stderr. Memory: one pass. UserError for other
+    bands, or where no galaxy can be used.
     """
     cutouts = source if isinstance(source, Cutouts) else open_cutouts(source, config.data.size)
     if cutouts.bands != "grz":
@@ -35,17 +38,42 @@ def inject_arcs(config: Any, source: Any, path: str | pathlib.Path) -> int:
     add = jax.jit(jax.vmap(lambda row, *example: arcs(jax.random.fold_in(key, row), *example)))
     table, size, written = cutouts.table(), config.train.batch_size, 0
     with writing_cutouts(path) as append:
-        for start in range(0, len(cutouts), size):
-            rows = np.arange(start, min(start + size, len(cutouts)))
-            images = cutouts.read(rows)
-            good = np.isfinite(images).all(axis=(1, 2, 3))
-            rows, images = rows[good], images[good]
-            if len(rows):
-                append(*_pairs(add, rows, images, table, config.sim, size))
+        for rows, images in galaxies(cutouts, table, size):
+            append(*_pairs(add, rows, images, table, config.sim, size))
             written += len(rows)
-        if not written:
-            raise UserError(f"none of {len(cutouts)} cutouts is usable ({cutouts.table()['status'][0]}): give others")
+    _report_lost(cutouts.table())
     return written
+
+
+def galaxies(cutouts: Cutouts, table: dict[str, np.ndarray], size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(rows (n,), images (n, H, W, 3)) of what arcs can be put around, `size` rows at most at a time.
+
+    Known lenses, label 1 in the table, have arcs of their own. UserError where nothing is left.
+    """
+    number, plain = 0, np.flatnonzero(table["label"] != 1)
+    for start in range(0, len(plain), size):
+        rows = plain[start : start + size]
+        images = cutouts.read(rows)
+        good = np.isfinite(images).all(axis=(1, 2, 3))
+        number += good.sum()
+        if good.any():
+            yield rows[good], images[good]
+    if not number:
+        lenses, status = len(cutouts) - len(plain), cutouts.table()["status"]
+        why = status[plain[0]] if len(plain) else "label 1"
+        raise UserError(f"of {len(cutouts)} cutouts {lenses} are lenses, and no other is usable ({why}): give others")
+
+
+def _report_lost(table: dict[str, np.ndarray]) -> None:
+    """Say on stderr how many cutouts of a table that was read are not among `galaxies`, and why."""
+    lenses = table["label"] == 1
+    bad = (table["status"] != OK) & ~lenses
+    if lenses.any():
+        print(f"{lenses.sum()} cutouts with label 1, lenses already, are left out", file=sys.stderr)
+    if bad.any():
+        first = np.argmax(bad)
+        what = f"{table['file'][first]}, row {table['row'][first]}: {table['status'][first]}"
+        print(f"{bad.sum()} cutouts that are unusable are left out, the first {what}", file=sys.stderr)
 
 
 def _pairs(add, rows, images, table, sim, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -15,7 +15,7 @@ from ml_collections import config_dict
 from lensjax.core import checkpoint
 from lensjax.core.errors import UserError
 from lensjax.core.files import replacing
-from lensjax.data.inject_arcs import observing
+from lensjax.data.inject_arcs import galaxies, observing
 from lensjax.embed import linear
 from lensjax.embed.encoder import RELEASED, make_encoder
 from lensjax.embed.probe import FOLDER, is_current
@@ -88,7 +88,10 @@ def make_scorer(config: Any, workdir: pathlib.Path) -> Callable[[np.ndarray], np
 
 
 def inject(config: Any, cutouts: Cutouts, score: Callable[[np.ndarray], np.ndarray]) -> Injected:
-    """Score every usable galaxy as it is, and with each of config.completeness.arcs arcs; a batch is held at a time."""
+    """Score every usable galaxy as it is, and with each of config.completeness.arcs arcs; a batch is held at a time.
+
+    Known lenses, label 1, are no galaxies of these. UserError for other bands, and where no galaxy can be used.
+    """
     if cutouts.bands != "grz":
         raise UserError(f"arcs have colours in g, r, z, the cutouts bands {cutouts.bands}: give cutouts in grz")
     settings, size, table = config.completeness, config.embed.batch_size, cutouts.table()
@@ -101,13 +104,7 @@ def inject(config: Any, cutouts: Cutouts, score: Callable[[np.ndarray], np.ndarr
 
     add = jax.jit(jax.vmap(one, (0, None, 0, 0, 0)))
     bare, parts = [], []
-    for start in range(0, len(cutouts), size):
-        rows = np.arange(start, min(start + size, len(cutouts)))
-        images = cutouts.read(rows)
-        good = np.isfinite(images).all(axis=(1, 2, 3))
-        rows, images = rows[good], images[good]
-        if not len(rows):
-            continue
+    for rows, images in galaxies(cutouts, table, size):
         example = (rows, images, *observing(images, rows, table, sim))
         row, image, *seeing = (np.resize(values, (size, *values.shape[1:])) for values in example)
         bare.append(np.asarray(score(image))[: len(rows)])
@@ -117,8 +114,6 @@ def inject(config: Any, cutouts: Cutouts, score: Callable[[np.ndarray], np.ndarr
             found |= {name: np.asarray(made[name]) for name in ("theta_e", "arc_snr")}
             found["arc_mag"] = np.asarray(made["source_mag"]) - 2.5 * np.log10(np.asarray(made["magnification"]))
             parts.append({name: values[: len(rows)] for name, values in found.items()} | {"host": rows})
-    if not bare:
-        raise UserError(f"none of {len(cutouts)} cutouts is usable ({cutouts.table()['status'][0]}): give others")
     return Injected(np.concatenate(bare), {name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
 
 

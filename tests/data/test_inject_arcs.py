@@ -52,6 +52,21 @@ def test_pairs_of_the_same_galaxy(config, survey, tmp_path):
     np.testing.assert_allclose(open_cutouts(tmp_path / "again.h5").read(range(8)), pixels, atol=1e-5)
 
 
+def test_known_lenses_are_no_galaxies_without_an_arc(config, survey, tmp_path, capsys):
+    _, images = survey
+    write_cutouts(tmp_path / "labelled.h5", images, {"label": np.array([0, 1, 0, -1, 1])})
+    assert inject_arcs(config, tmp_path / "labelled.h5", tmp_path / "out.h5") == 2
+    out = open_cutouts(tmp_path / "out.h5")
+    np.testing.assert_array_equal(out.read([0, 2]), images[[0, 3]])
+    assert out.table()["label"].tolist() == [0, 1, 0, 1]
+    said = capsys.readouterr().err
+    assert "2 cutouts with label 1" in said
+    assert "1 cutouts that are unusable" in said and "labelled.h5, row 2: 1 of 4096 pixels are NaN" in said
+    write_cutouts(tmp_path / "lenses.h5", images, {"label": np.ones(NUM)})
+    with pytest.raises(UserError, match="of 5 cutouts 5 are lenses"):
+        inject_arcs(config, tmp_path / "lenses.h5", tmp_path / "none.h5")
+
+
 def test_unknown_noise_is_measured(config, survey):
     path, images = survey
     _, noise = observing(images[:2], np.arange(2), open_cutouts(path).table(), config.sim)

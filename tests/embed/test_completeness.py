@@ -66,6 +66,18 @@ def test_a_finder_of_bright_images_finds_bright_arcs_and_the_rate_holds(survey, 
             assert np.all(cells[f"{column}_low"] < cells[f"{column}_high"])
 
 
+def test_known_lenses_set_no_threshold(survey, monkeypatch, tmp_path):
+    source = open_cutouts(survey)
+    images, label = source.read(np.arange(COUNT)), np.zeros(COUNT)
+    images[5] += 1.0
+    label[5] = 1
+    write_cutouts(survey, images, {"label": label})
+    bright = lambda config, workdir: lambda images: np.asarray(images).sum(axis=(1, 2, 3))  # noqa: E731
+    monkeypatch.setattr(completeness, "make_scorer", bright)
+    arcs = completeness.measure_completeness(config(survey), tmp_path)
+    assert 5 not in arcs["host"] and arcs["found"].any()
+
+
 def test_inject_with_a_trained_network_writes_the_map(survey, tmp_path, capsys):
     settings = config(survey)
     params, state, _ = jax.jit(make_task(settings).init)(jax.random.key(0))
