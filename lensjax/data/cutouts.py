@@ -66,9 +66,15 @@ def load_cutouts(config: Any, source: Any = None) -> tuple[dict[str, Any], dict[
 
 
 def places(table: Table, number: int) -> np.ndarray:
-    """Of each of N = `number` images a whole number (N,), the same where ra and dec are; its own where they are NaN."""
+    """Of each of N = `number` images a whole number (N,), the same where ra and dec are.
+
+    Where these are NaN, the same where file and host are, as --mode=inject writes them; else its own.
+    """
     ra, dec = (np.asarray(table[name] if name in table else np.full(number, np.nan)) for name in ("ra", "dec"))
     sky, elsewhere = ra + 1j * dec, np.arange(number) + 1000j  # degrees, beyond any declination
+    if {"host", "row"} <= set(table):
+        first = np.arange(number) - table["row"]  # of the file
+        elsewhere = np.where(table["host"] >= 0, first + 1j * (2000 + table["host"]), elsewhere)
     return np.unique(np.where(np.isfinite(sky), sky, elsewhere), return_inverse=True)[1]
 
 

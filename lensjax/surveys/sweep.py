@@ -18,7 +18,7 @@ SCALARS = {
     "z_phot": ("Z_PHOT_MEDIAN", "Z_PHOT", "ZPHOT", "Z_PHOT_MEAN"),
 }
 IDENTITIES = {"release": ("RELEASE",), "brickid": ("BRICKID",), "objid": ("OBJID",), "inds": ("INDS",)}
-IDENTITIES |= {"label": ("LABEL",)}  # 1 a lens, 0 none, as data/inject_arcs.py writes it
+IDENTITIES |= {"label": ("LABEL",), "host": ("HOST",)}  # of inject_arcs.py: 1 a lens, 0 none; row of the galaxy
 TEXTS = {"type": ("SOURCE_TYPE", "TYPE", "MORPHTYPE")}
 VECTORS = ("flux", "psfsize", "psfdepth", "nobs")  # one value a band: FLUX (N, B), or FLUX_G, FLUX_R, FLUX_Z
 MISSING = -99.0
@@ -33,8 +33,8 @@ def wanted_columns(bands: str = "grz") -> list[str]:
 def standardise(columns: dict[str, np.ndarray], num: int, bands: str = "grz") -> dict[str, np.ndarray]:
     """All columns under our names, of catalogue columns in any case; what is missing is NaN, -1 or "".
 
-    Returns ra, dec (degrees), ebv (mag), z_spec, z_phot: (num,) float64; release, brickid, objid, inds, label: (num,)
-    int64; type (num,) text; flux (nanomaggies, dust included), psfsize (FWHM, arcsec), psfdepth (1/nanomaggies2),
+    Returns ra, dec (degrees), ebv (mag), z_spec, z_phot: (num,) float64; release, brickid, objid, inds, label, host:
+    (num,) int64; type (num,) text; flux (nanomaggies, dust included), psfsize (FWHM, arcsec), psfdepth (1/nanomaggies2),
     nobs: (num, bands) float32. -99, masked, not finite, text where a number belongs, and fractions where a whole number
     does count as missing. Columns of another length than num, or of vectors without an element, are passed over.
     """

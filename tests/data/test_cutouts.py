@@ -7,6 +7,7 @@ from configs import lens, ssl
 from lensjax.core.errors import UserError
 from lensjax.data import cutouts
 from lensjax.data.batches import from_arrays
+from lensjax.surveys.cutouts import write_cutouts
 
 RNG = np.random.default_rng(0)
 COUNT = 400
@@ -65,6 +66,15 @@ def test_images_of_one_galaxy_are_of_one_split():
     assert len(train) + len(test) == COUNT - 1 and len(test) in (31, 32)
     source.columns |= {"ra": np.full(COUNT, np.nan)}
     assert len(cutouts.load_cutouts(settings, source)[1]["image"]) == 31
+
+
+def test_images_of_a_galaxy_without_coordinates_are_of_one_split(tmp_path):
+    pixels = np.broadcast_to(np.repeat(np.arange(40.0), 2)[:, None, None, None], (80, 40, 40, 3))
+    for name in ("a.h5", "b.h5"):  # whose hosts are others
+        write_cutouts(tmp_path / name, pixels + 100 * (name == "b.h5"), {"host": np.repeat(np.arange(40), 2)})
+    settings = config(uniform_mag=False, num_test=15, input=str(tmp_path), size=40)
+    train, test = (set(part["image"][slice(None)][:, 0, 0, 0]) for part in cutouts.load_cutouts(settings))
+    assert not train & test and len(test) == 8 and len(train) == 72
 
 
 def test_the_fewest_cutouts_have_one_to_test_on():
