@@ -22,6 +22,7 @@ from lensjax.surveys.fits import Hdu, image, open_fits
 IMAGES = ("images", "image", "cutouts", "cutout", "data", "x")  # names of the array of images in a file, any case
 BANDS = {1: "r", 2: "gr", 3: "grz", 4: "griz", 5: "ugriz"}  # by their number, where a file does not name them
 SCALE_TOLERANCE = 0.05  # of a FITS file's pixels about 0.262 arcsec
+UNIT_TOLERANCE = 0.01  # of the sum of a PSF about 1
 
 
 class ImageFile(NamedTuple):
@@ -130,6 +131,7 @@ def open_fits_cutout(path: pathlib.Path) -> ImageFile:
     """
     planes, header, bands = _planes(open_fits(path))
     _check_scale(header)
+    _check_psf(planes, header)
     count, height, width = planes.shape
 
     def columns() -> dict[str, np.ndarray]:
@@ -254,6 +256,12 @@ def _check_scale(header: dict) -> None:
         raise BadFile(
             f"pixels of {scale:.3f} arcsec: expected {PIXEL}; resample the image, or download it at this scale"
         )
+
+
+def _check_psf(planes: np.ndarray, header: dict) -> None:
+    """BadFile where images (B, H, W) are point-spread functions, which lie beside cutouts: no place, each of sum 1."""
+    if "CRVAL1" not in header and np.all(np.abs(planes.sum(axis=(1, 2), dtype=np.float64) - 1) < UNIT_TOLERANCE):
+        raise BadFile("point-spread functions, by their sum of 1 in every band: expected images of the sky")
 
 
 def centre(header: dict, shape: tuple[int, ...]) -> tuple[float, float]:

@@ -116,6 +116,19 @@ def test_fits_cutouts_know_their_place_and_their_bands(tmp_path):
     np.testing.assert_allclose([table["ra"][0], table["dec"][0]], [150.5, 2.5], atol=1e-9)
 
 
+def test_a_psf_is_no_cutout(tmp_path):
+    from astropy.io import fits
+
+    pixels = images(2)
+    write_fits(tmp_path / "cutout.fits", pixels[0])
+    psf = np.full((SIZE, SIZE), 1 / SIZE**2, np.float32)
+    for name, planes in {"psf.fits": [psf, psf, psf], "other.fits": [psf, psf, 2 * psf]}.items():
+        first, *rest = planes
+        fits.HDUList([fits.PrimaryHDU(first), *map(fits.ImageHDU, rest)]).writeto(tmp_path / name)
+    status = open_cutouts(tmp_path).table()["status"].tolist()
+    assert status[:2] == [OK, OK] and status[2].startswith("point-spread functions")
+
+
 def test_pictures_become_flux(tmp_path):
     pixels = images(2)
     for i, image in enumerate(pixels):
@@ -265,3 +278,6 @@ def test_real_files(real_data):
     table = cutout.table()
     assert (table["ra"][0], table["dec"][0]) == (pytest.approx(59.1067, abs=1e-3), pytest.approx(-30.4848, abs=1e-3))
     assert cutout.bands == "grz" and np.isfinite(cutout.read([0])).all()
+    if any(folder.glob("copsf_*.fits")):
+        with pytest.raises(UserError, match="point-spread functions"):
+            open_cutouts(str(folder / "copsf_*.fits"))
