@@ -185,6 +185,11 @@ def _images(arrays: dict[str, Any], path: pathlib.Path) -> str:
         raise BadFile(
             f"{images.dtype} images of shape {tuple(images.shape)} in {path.name}: expected numbers, (N, bands, H, W)"
         )
+    if images.dtype.itemsize == 1:
+        raise BadFile(
+            f"{images.dtype} images in {path.name}, colours of pictures: expected nanomaggies; pictures of the Legacy "
+            "Surveys' viewer can be given as PNG or JPEG files, or converted with lensjax.surveys.viewer.from_rgb"
+        )
     return key
 
 

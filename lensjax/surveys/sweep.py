@@ -36,7 +36,8 @@ def standardise(columns: dict[str, np.ndarray], num: int, bands: str = "grz") ->
     Returns ra, dec (degrees), ebv (mag), z_spec, z_phot: (num,) float64; release, brickid, objid, inds, label, host:
     (num,) int64; type (num,) text; flux (nanomaggies, dust included), psfsize (FWHM, arcsec), psfdepth
     (1/nanomaggies2), nobs: (num, bands) float32. -99, masked, not finite, text where a number belongs, and fractions
-    where a whole number does count as missing. Columns of another length than num, or of vectors without an element, are passed over.
+    where a whole number does count as missing. Columns of another length than num, or of vectors without an element,
+    are passed over.
     """
     known = {name.upper(): _unmasked(values) for name, values in columns.items()}
     known = {n: values for n, values in known.items() if values.shape[:1] == (num,) and 0 not in values.shape[1:]}

@@ -96,6 +96,14 @@ def test_any_number_of_bands_and_key_names(tmp_path, bands):
     assert source.table()["ra"].tolist() == [1, 2, 3] and source.table()["psfsize"].shape == (3, bands)
 
 
+def test_colours_are_no_fluxes(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "galaxies.h5", "w") as file:
+        file["images"] = np.full((3, SIZE, SIZE, 3), 90, np.uint8)
+    with pytest.raises(UserError, match="uint8 images in galaxies.h5, colours of pictures"):
+        open_cutouts(tmp_path / "galaxies.h5")
+
+
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
 def test_numpy_files(tmp_path, name):
     pixels = images(4)
