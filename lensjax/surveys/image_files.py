@@ -6,6 +6,7 @@ Every opener returns an ImageFile or raises BadFile with the sentence that becom
 import contextlib
 import functools
 import pathlib
+import re
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -125,7 +126,8 @@ def _unpack(stream: Any) -> dict[str, np.ndarray]:
 
 
 def open_fits_cutout(path: pathlib.Path) -> ImageFile:
-    """A FITS cutout with WCS: one cube (B, H, W), or one image a band (IMAGETYP "image" where there are others).
+    """A FITS cutout with WCS: one cube (B, H, W), or (H, W, B) where the last axis is the short one, or one image a band
+    (IMAGETYP "image" where there are others).
 
     Only its shape and header are kept; the file is opened again when it is read.
     """
@@ -241,12 +243,14 @@ def _planes(units: list[Hdu]) -> tuple[np.ndarray, dict, str]:
     header = found[0].header
     if header["NAXIS"] == 3:
         planes = np.asarray(image(found[0]), np.float32)
-        names = str(header.get("BANDS", "")).strip()
+        if planes.shape[0] > planes.shape[2]:  # (H, W, B), as numpy often has it
+            planes = np.moveaxis(planes, -1, 0)
+        names = "".join(re.findall("[a-z]", str(header.get("BANDS", "")).lower()))
     else:
         if len({(u.header["NAXIS1"], u.header["NAXIS2"]) for u in found}) > 1:
             raise BadFile("images of different sizes in the FITS file: expected one of the same size for every band")
         planes = np.stack([np.asarray(image(u), np.float32) for u in found])
-        names = "".join(str(u.header.get("BAND", "")).strip()[:1] for u in found)
+        names = "".join(str(u.header.get("BAND", "")).strip()[:1].lower() for u in found)
     if len(names) != len(planes):
         names = _band_names(len(planes))
     order = sorted(range(len(names)), key=lambda i: "ugrizy".find(names[i]))

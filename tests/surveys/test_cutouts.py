@@ -100,7 +100,7 @@ def test_colours_are_no_fluxes(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "galaxies.h5", "w") as file:
         file["images"] = np.full((3, SIZE, SIZE, 3), 90, np.uint8)
-    with pytest.raises(UserError, match="uint8 images in galaxies.h5, colours of pictures"):
+    with pytest.raises(UserError, match=r"uint8 images in galaxies\.h5, colours of pictures"):
         open_cutouts(tmp_path / "galaxies.h5")
 
 
@@ -122,6 +122,23 @@ def test_fits_cutouts_know_their_place_and_their_bands(tmp_path):
     np.testing.assert_array_equal(source.read([0, 1, 2]), pixels)
     table = source.table()
     np.testing.assert_allclose([table["ra"][0], table["dec"][0]], [150.5, 2.5], atol=1e-9)
+
+
+@pytest.mark.parametrize("bands", ["z,r,g", "ZRG", "z r g"])
+def test_bands_of_a_fits_cube_are_read_however_they_are_spelt(tmp_path, bands):
+    pixels = images(1)
+    write_fits(tmp_path / "1.fits", pixels[0][..., ::-1], bands=bands)
+    source = open_cutouts(tmp_path)
+    assert source.bands == "grz"
+    np.testing.assert_array_equal(source.read([0]), pixels)
+
+
+def test_a_fits_cube_may_have_its_bands_last(tmp_path):
+    from astropy.io import fits
+
+    pixels = images(1)
+    fits.PrimaryHDU(pixels[0]).writeto(tmp_path / "1.fits")
+    np.testing.assert_array_equal(open_cutouts(tmp_path).read([0]), pixels)
 
 
 def test_a_psf_is_no_cutout(tmp_path):
