@@ -35,7 +35,7 @@ class Cutouts:
 
         holes: images keep their finite pixels where others are not.
         """
-        good = [file for _, file in files if isinstance(file, ImageFile) and file.num]
+        good = [file for _, file in files if isinstance(file, ImageFile)]
         if not good:
             name, reason = files[0]
             raise UserError(f"none of {len(files)} files holds an image that can be used; {name}: {reason}")
@@ -175,19 +175,25 @@ def find_images(source) -> list[pathlib.Path]:
     if not str(source):
         raise UserError("no input of images is given: set config.embed.input, or config.data.input to train on them.")
     path = pathlib.Path(source).expanduser()
-    if path.is_dir():
-        found = [file for file in walk(path) if _is_images(file)]
-    elif path.is_file() and path.suffix.lower() in LISTS:
+    if path.is_file() and path.suffix.lower() in LISTS:
         lines = [line.split("#")[0].strip() for line in path.read_text(errors="replace").splitlines()]
-        found = [path.parent / pathlib.Path(line).expanduser() for line in lines if line]
+        entries = [path.parent / pathlib.Path(line).expanduser() for line in lines if line]
+        found = [file for entry in entries for file in (_expand(entry) or [entry])]  # what is not there gets a row
     else:
-        found = [path] if path.is_file() else [pathlib.Path(name) for name in glob.glob(str(path), recursive=True)]
+        found = _expand(path)
     if not found:
         what = "the folder holds no file of images" if path.is_dir() else "no such file, folder or glob"
         raise UserError(
             f"input {source or '(nothing)'}: {what}; expected {', '.join(SUFFIXES)}, or a list of such files"
         )
     return sorted(pathlib.Path(os.path.abspath(path)) for path in found)
+
+
+def _expand(path: pathlib.Path) -> list[pathlib.Path]:
+    """Files of a folder (to any depth), a file, or a glob; empty where there are none."""
+    if path.is_dir():
+        return [file for file in walk(path) if _is_images(file)]
+    return [path] if path.is_file() else [pathlib.Path(name) for name in glob.glob(str(path), recursive=True)]
 
 
 def _is_images(path: pathlib.Path) -> bool:

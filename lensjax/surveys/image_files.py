@@ -126,8 +126,8 @@ def _unpack(stream: Any) -> dict[str, np.ndarray]:
 
 
 def open_fits_cutout(path: pathlib.Path) -> ImageFile:
-    """A FITS cutout with WCS: one cube (B, H, W), or (H, W, B) where the last axis is the short one, or one image a band
-    (IMAGETYP "image" where there are others).
+    """A FITS cutout with WCS: one cube (B, H, W), or (H, W, B) where the last axis is the short one; or one image a
+    band (IMAGETYP "image" where there are others).
 
     Only its shape and header are kept; the file is opened again when it is read.
     """
@@ -183,6 +183,8 @@ def _images(arrays: dict[str, Any], path: pathlib.Path) -> str:
         shown = ", ".join(sorted(arrays)[:8]) or "nothing"
         raise BadFile(f"{shown} in it: expected an array images of shape (N, bands, H, W)")
     images = arrays[key]
+    if images.shape[:1] == (0,):
+        raise BadFile(f"no image in {path.name}, whose array {key} has shape {tuple(images.shape)}: leave it out")
     if images.ndim != 4 or min(images.shape[1:]) < 1 or images.dtype.kind not in "fiu":
         raise BadFile(
             f"{images.dtype} images of shape {tuple(images.shape)} in {path.name}: expected numbers, (N, bands, H, W)"

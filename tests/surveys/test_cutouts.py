@@ -72,6 +72,9 @@ def test_chunks_are_one_sequence(tmp_path):
         assert source.table()["row"].tolist() == [0, 1, 2, 0, 0, 1, 2, 3]
     (tmp_path / "list.txt").write_text("chunk_1.h5  # the short one\nchunk_0.h5\n")
     assert len(open_cutouts(str(tmp_path / "list.txt"))) == 4
+    (tmp_path / "list.txt").write_text("chunk_[01].h5\n.\nabsent\n")
+    listed = open_cutouts(str(tmp_path / "list.txt"))
+    assert len(listed) == 4 + 8 + 1 and (listed.table()["status"] == OK).sum() == 12
     with pytest.raises(IndexError):
         source.read([8])
 
@@ -291,6 +294,9 @@ def test_nothing_usable_is_one_sentence(tmp_path):
     (tmp_path / "a.h5").write_text("hello")
     with pytest.raises(UserError, match="none of 1 files holds an image"):
         open_cutouts(tmp_path)
+    np.save(tmp_path / "a.npy", np.zeros((0, 3, 9, 9)))
+    with pytest.raises(UserError, match=r"no image in a\.npy, whose array images has shape \(0, 3, 9, 9\)"):
+        open_cutouts(tmp_path / "a.npy")
     with pytest.raises(UserError, match="column ra has 2 rows for 1 images"):
         write_cutouts(tmp_path / "b.h5", images(1), {"ra": [1, 2]})
 
