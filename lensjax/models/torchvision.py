@@ -17,13 +17,28 @@ NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var"
 def read_state(path: str | pathlib.Path) -> Arrays:
     """Arrays of a PyTorch checkpoint (.pth, .tar; needs torch) or of an .npz with the same names.
 
-    Raises UserError where the file or torch is not there.
+    Raises UserError where the file or torch is not there, or the file is damaged or of another kind.
     """
     if not pathlib.Path(path).is_file():
         raise UserError(f"no weights at {path}: give a PyTorch checkpoint, or an .npz with its arrays.")
-    if pathlib.Path(path).suffix == ".npz":
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+    read = _read_npz if pathlib.Path(path).suffix == ".npz" else _read_torch
+    try:
+        return read(path)
+    except UserError:
+        raise
+    except Exception as error:  # numpy, zipfile, pickle and torch have their own
+        raise UserError(
+            f"{path} holds no weights that can be read ({type(error).__name__}): give a state_dict saved by "
+            "torch.save, or an .npz with its arrays."
+        ) from error
+
+
+def _read_npz(path: str | pathlib.Path) -> Arrays:
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _read_torch(path: str | pathlib.Path) -> Arrays:
     try:
         import torch  # pyright: ignore[reportMissingImports]: optional
     except ModuleNotFoundError as error:
@@ -37,9 +52,17 @@ def convert_encoder(state: Arrays, depth: str) -> tuple[Any, Any]:
     """(params, batch_stats) of `resnet2d.ResNet2D` of that depth with the 7x7 stem, any width.
 
     state: arrays by torchvision's names, after one of PREFIXES; kernels (out, in, H, W) become (H, W, in, out). The
-    last layer (fc) is not used. Raises UserError that names the first array that is missing.
+    last layer (fc) is not used. Raises UserError that names the first array that is missing, or belongs to a further
+    block.
     """
     prefix = find_prefix(state)
+    known = {theirs for theirs, _, _ in layers(depth)}
+    for name in sorted(state):  # a deeper network has all layers of a shallower one, and more
+        layer = name.removeprefix(prefix).rpartition(".")[0]
+        if name.startswith(f"{prefix}layer") and layer not in known:
+            raise UserError(
+                f"the checkpoint has {name}, and {depth} no such layer: set config.model.name to its network."
+            )
     params: dict[str, Any] = {}
     stats: dict[str, Any] = {}
     for theirs, ours, kind in layers(depth):

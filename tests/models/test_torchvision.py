@@ -81,6 +81,16 @@ def test_other_networks_are_refused(tmp_path):
         torchvision.convert_encoder({"blocks.0": np.zeros(1)}, "resnet50")
     with pytest.raises(UserError, match="no weights at"):
         torchvision.read_state(tmp_path / "moco.pth.tar")
+    (tmp_path / "cut.npz").write_bytes(b"PK")
+    with pytest.raises(UserError, match="holds no weights that can be read"):
+        torchvision.read_state(tmp_path / "cut.npz")
+
+
+def test_a_deeper_network_is_not_cut_short():
+    state = layout("resnet18", 4, "module.")
+    deeper = {name.replace("layer3.1", "layer3.2"): value for name, value in state.items()}
+    with pytest.raises(UserError, match=r"has module\.layer3\.2\.bn1\.bias, and resnet18 no such layer"):
+        torchvision.convert_encoder(state | deeper, "resnet18")
 
 
 def test_an_npz_needs_no_torch(tmp_path):
