@@ -28,7 +28,7 @@ def lenses() -> config_dict.ConfigDict:
 def fetching() -> config_dict.ConfigDict:
     """The block config.fetch_cutouts: cutouts to download, surveys/fetch_cutouts.py."""
     fetch = config_dict.ConfigDict()
-    fetch.list = ""  # text file or FITS table of positions, ra and dec in degrees
+    fetch.list = ""  # text file or table of positions, ra and dec in degrees
     fetch.url = "https://www.legacysurvey.org/viewer/fits-cutout"
     fetch.layer = "ls-dr9"
     fetch.bands = "grz"

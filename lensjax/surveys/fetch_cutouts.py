@@ -3,6 +3,7 @@
 The service: https://www.legacysurvey.org/viewer, fits-cutout. FITS cubes (bands, size, size) in nanomaggies a pixel.
 """
 
+import csv
 import json
 import pathlib
 import re
@@ -14,14 +15,16 @@ import numpy as np
 from lensjax.core.errors import UserError
 from lensjax.core.files import write_text
 from lensjax.surveys.block import BadFile
+from lensjax.surveys.catalogues import read_table
 from lensjax.surveys.download import Missing, Pace, download, fetch_all, is_complete, writing
 from lensjax.surveys.fits import image, open_fits
-from lensjax.surveys.known import DEC, RA
+from lensjax.surveys.known import DEC, RA, find_places
 from lensjax.surveys.sweep import read_sweep
 
 COLUMNS = ("file", "ra", "dec", "status")
 REQUEST = "request.json"  # beside the cutouts
 RECORDED = ("layer", "bands", "pixel")
+TABLES = (".vot", ".xml", ".ecsv", ".parquet")  # of those that are not FITS
 LARGEST = 3000  # pixels a side that the service gives
 
 
@@ -99,14 +102,17 @@ def has_light(path: pathlib.Path) -> bool:
 
 
 def read_positions(path: str) -> list[Position]:
-    """Different positions (degrees) of a FITS table with RA and DEC, or of a text file: a header naming ra and dec, in
-    any place and case (also ra_deg, raj2000, ...), or else the first two numbers of each line."""
+    """Different positions (degrees) of a table (FITS, VOTable, ECSV, Parquet), or of a text file: columns, or a header,
+    naming ra and dec, in any place and case (also ra_deg, raj2000, ...), or else the first two numbers of each line."""
     if not path:
         raise UserError("nothing to fetch: set config.fetch_cutouts.list to a file of positions, ra and dec in degrees")
     file = pathlib.Path(path).expanduser()
     if file.name.lower().endswith((".fits", ".fits.gz", ".fit")):
         table = read_sweep(file)
         found = list(zip(table["ra"].tolist(), table["dec"].tolist(), strict=True))
+    elif file.name.lower().endswith(TABLES):
+        ra, dec = find_places(read_table(file, "the list"))
+        found = list(zip(ra.tolist(), dec.tolist(), strict=True))
     else:
         found = _read_text(file)
     for number, (ra, dec) in enumerate(found, 1):
@@ -126,7 +132,7 @@ def _read_text(path: pathlib.Path) -> list[tuple[float, float]]:
     place, found = (0, 1), []
     for number, line in enumerate(lines, 1):
         text = line.split("#")[0].rstrip()
-        parts = re.split(r"[,;|\t]", text)
+        parts = next(csv.reader([text])) if '"' in text and "," in text else re.split(r"[,;|\t]", text)
         cells = [part.strip() for part in parts] if len(parts) > 1 else text.split()
         names = [cell.strip('" ').lower() for cell in cells]
         header = [[names.index(name) for name in either if name in names] for either in (RA, DEC)]

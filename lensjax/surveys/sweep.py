@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from lensjax.core.errors import UserError
+from lensjax.surveys import known
 from lensjax.surveys.block import BadFile
 from lensjax.surveys.fits import column_names, open_fits, read_columns
 
 # Our name -> the names it goes by, capitals, in order of preference.
 SCALARS = {
-    "ra": ("RA", "TARGET_RA", "RA_DEG"),
-    "dec": ("DEC", "TARGET_DEC", "DEC_DEG"),
+    "ra": tuple(name.upper() for name in known.RA),
+    "dec": tuple(name.upper() for name in known.DEC),
     "ebv": ("EBV", "E_BV", "SFD_EBV"),
     "z_spec": ("Z_SPEC", "ZSPEC", "SPECZ"),
     "z_phot": ("Z_PHOT_MEDIAN", "Z_PHOT", "ZPHOT", "Z_PHOT_MEAN"),
@@ -39,23 +40,23 @@ def standardise(columns: dict[str, np.ndarray], num: int, bands: str = "grz") ->
     where a whole number does count as missing. Columns of another length than num, or of vectors without an element,
     are passed over.
     """
-    known = {name.upper(): _unmasked(values) for name, values in columns.items()}
-    known = {n: values for n, values in known.items() if values.shape[:1] == (num,) and 0 not in values.shape[1:]}
+    found = {name.upper(): _unmasked(values) for name, values in columns.items()}
+    found = {n: values for n, values in found.items() if values.shape[:1] == (num,) and 0 not in values.shape[1:]}
     out: dict[str, np.ndarray] = {}
     for name, aliases in SCALARS.items():
-        out[name] = _real(_first(known, aliases, np.full(num, np.nan)))
+        out[name] = _real(_first(found, aliases, np.full(num, np.nan)))
     for name, aliases in IDENTITIES.items():
-        out[name] = _whole(_first(known, aliases, np.full(num, -1)))
+        out[name] = _whole(_first(found, aliases, np.full(num, -1)))
     for name, aliases in TEXTS.items():
-        out[name] = _text(_first(known, aliases, np.full(num, "")))
+        out[name] = _text(_first(found, aliases, np.full(num, "")))
     for name in VECTORS:
-        out[name] = _vector(known, name.upper(), num, bands).astype(np.float32)
+        out[name] = _vector(found, name.upper(), num, bands).astype(np.float32)
     return out
 
 
-def _first(known: dict, aliases: tuple[str, ...], default: np.ndarray) -> np.ndarray:
+def _first(found: dict, aliases: tuple[str, ...], default: np.ndarray) -> np.ndarray:
     """The first of these columns that is there, (num,); of a column of vectors their first element."""
-    values = next((known[alias] for alias in aliases if alias in known), default)
+    values = next((found[alias] for alias in aliases if alias in found), default)
     while values.ndim > 1:
         values = values[:, 0]
     return values
@@ -100,12 +101,12 @@ def _text(values: np.ndarray) -> np.ndarray:
     return np.array([text.strip() for text in texts], np.str_)
 
 
-def _vector(known: dict, name: str, num: int, bands: str) -> np.ndarray:
+def _vector(found: dict, name: str, num: int, bands: str) -> np.ndarray:
     """(num, bands): one column of that width, or one column a band; NaN where neither is there."""
-    whole = known.get(name)
+    whole = found.get(name)
     if whole is not None and whole.shape == (num, len(bands)):
         return _real(whole)
-    each = [_first(known, (f"{name}_{band.upper()}",), np.full(num, np.nan)) for band in bands]
+    each = [_first(found, (f"{name}_{band.upper()}",), np.full(num, np.nan)) for band in bands]
     return np.stack([_real(column) for column in each], axis=1)
 
 
@@ -119,9 +120,7 @@ def read_sweep(path, bands: str = "grz") -> dict[str, np.ndarray]:
         columns = read_columns(units[0], wanted_columns(bands)) if units else {}
     except BadFile as error:
         raise UserError(f"the catalogue {path} cannot be used: {error}; give a sweep or tractor FITS table") from None
-    if not {"RA", "DEC"} <= set(columns):
-        raise UserError(
-            f"the catalogue {path} has the columns {sorted(columns) or 'of no table'}: expected RA, DEC, FLUX_G, ..., "
-            "as in a sweep or tractor file"
-        )
-    return standardise(columns, len(columns["RA"]), bands)
+    if not all(set(SCALARS[name]) & set(columns) for name in ("ra", "dec")):
+        names = ", ".join(column_names(units[0])) if units else "of no table"
+        raise UserError(f"the catalogue {path} has the columns {names}: expected RA and DEC, as in a sweep file")
+    return standardise(columns, len(next(iter(columns.values()))), bands)

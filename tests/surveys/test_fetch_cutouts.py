@@ -136,6 +136,15 @@ def test_blanks_separate_only_where_nothing_else_does(tmp_path, text):
     assert fetch_cutouts.read_positions(str(tmp_path / "list.txt")) == [(11.888, -25.288)]
 
 
+@pytest.mark.parametrize("name", ["list.fits", "list.ecsv", "list.vot", "list.parquet", "list.csv"])
+def test_a_list_may_be_any_table(tmp_path, name):
+    from astropy.table import Table
+
+    table = Table({"name": ["the one, east", "b"], "RAJ2000": [150.1, 151.0], "DEJ2000": [2.0, -3.0]})
+    table.write(tmp_path / name, **({"format": "votable"} if name.endswith("vot") else {}))
+    assert fetch_cutouts.read_positions(str(tmp_path / name)) == [(150.1, 2.0), (151.0, -3.0)]
+
+
 def test_requests_keep_their_distance():
     pace, start = Pace(0.02), time.monotonic()
     threads = [threading.Thread(target=pace.wait) for _ in range(6)]

@@ -70,5 +70,5 @@ def test_other_files_are_refused_in_one_sentence(tmp_path):
     from astropy.table import Table
 
     Table({"COLOUR": [1.0]}).write(tmp_path / "other.fits")
-    with pytest.raises(UserError, match="expected RA, DEC, FLUX_G"):
+    with pytest.raises(UserError, match="has the columns COLOUR: expected RA and DEC"):
         read_sweep(tmp_path / "other.fits")
