@@ -49,13 +49,15 @@ def inject(config: Any, images: np.ndarray, seed: int) -> np.ndarray:
 
     from lensjax.data.inject_arcs import make_arcs
 
-    arcs: Any = jax.jit(jax.vmap(make_arcs(config.sim, images.shape[1]), (0, 0, None, None)))
+    arcs: Any = jax.jit(jax.vmap(make_arcs(config.sim, images.shape[1]), (0, 0, None, None, None)))
     keys = jax.random.split(jax.random.key(seed), len(images))
     step, out = 64, []
     for start in range(0, len(images), step):
         rows = np.arange(start, start + step) % len(images)
         out.append(
-            np.asarray(arcs(keys[rows], images[rows], np.array(PSF, np.float32), np.array(NOISE, np.float32))["image"])
+            np.asarray(
+                arcs(keys[rows], images[rows], np.array(PSF, np.float32), np.array(NOISE, np.float32), 0.0)["image"]
+            )
         )
     return np.concatenate(out)[: len(images)]
 

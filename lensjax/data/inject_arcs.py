@@ -27,9 +27,9 @@ def inject_arcs(config: Any, source: Any, path: str | pathlib.Path) -> int:
             the truth of the arcs, 0 where there is none.
 
     Where psfsize or psfdepth are unknown, the PSF is taken to be the median of config.sim.psf, and the noise the
-    scatter between neighbouring pixels. An arc depends on the seed and the row alone. Returns the number of galaxies;
-    those that are lenses already or unusable are left out, and counted on stderr. Memory: one pass. UserError for other
-    bands, or where no galaxy can be used.
+    scatter between neighbouring pixels; unknown dust (ebv) is none. An arc depends on the seed and the row alone.
+    Returns the number of galaxies; those that are lenses already or unusable are left out, and counted on stderr.
+    Memory: one pass. UserError for other bands, or where no galaxy can be used.
     """
     cutouts = source if isinstance(source, Cutouts) else open_cutouts(source, config.data.size)
     if cutouts.bands != "grz":
@@ -89,8 +89,9 @@ def _pairs(add, rows, images, table, sim, size: int) -> tuple[np.ndarray, dict[s
     return both, columns
 
 
-def observing(images, rows, table, sim) -> tuple[np.ndarray, np.ndarray]:
-    """psfsize (n, 3), FWHM in arcsec, and noise (n, 3), nanomaggies a pixel, of images (n, H, W, 3) of the table."""
+def observing(images, rows, table, sim) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """psfsize (n, 3), FWHM in arcsec, noise (n, 3), nanomaggies a pixel, and ebv (n,), 0 where it is unknown, of images
+    (n, H, W, 3) of the table."""
     _, location, scale = np.asarray(sim.psf, np.float32).T
     psfsize, depth = (np.asarray(table[name], np.float32)[rows] for name in ("psfsize", "psfdepth"))
     median = (location + scale) * np.float32(bands.PIXEL * bands.FWHM)
@@ -99,4 +100,5 @@ def observing(images, rows, table, sim) -> tuple[np.ndarray, np.ndarray]:
     scatter = np.ma.filled(np.ma.median(step, axis=(1, 2)), 0) * np.float32(MAD)
     stated = np.asarray(bands.pixel_noise(np.where(depth > 0, depth, 1.0), psfsize), np.float32)
     noise = np.where(depth > 0, stated, scatter)
-    return psfsize.astype(np.float32), np.maximum(noise, 1e-5).astype(np.float32)
+    ebv = np.nan_to_num(np.asarray(table["ebv"], np.float32)[rows])
+    return psfsize.astype(np.float32), np.maximum(noise, 1e-5).astype(np.float32), ebv

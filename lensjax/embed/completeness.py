@@ -20,6 +20,7 @@ from lensjax.embed import linear
 from lensjax.embed.encoder import RELEASED, make_encoder
 from lensjax.embed.probe import FOLDER, is_current
 from lensjax.embed.store import Embeddings
+from lensjax.physics import bands
 from lensjax.sims.arcs import make_arcs
 from lensjax.surveys.cutouts import Cutouts, open_cutouts
 from lensjax.tasks import metrics
@@ -102,7 +103,7 @@ def inject(config: Any, cutouts: Cutouts, score: Callable[[np.ndarray], np.ndarr
     def one(row: Any, number: Any, *example: Any) -> dict[str, jax.Array]:
         return arcs(jax.random.fold_in(jax.random.fold_in(key, row), number), *example)
 
-    add = jax.jit(jax.vmap(one, (0, None, 0, 0, 0)))
+    add = jax.jit(jax.vmap(one, (0, None, 0, 0, 0, 0)))
     bare, parts = [], []
     for rows, images in galaxies(cutouts, table, size):
         example = (rows, images, *observing(images, rows, table, sim))
@@ -113,6 +114,7 @@ def inject(config: Any, cutouts: Cutouts, score: Callable[[np.ndarray], np.ndarr
             found = {"score": np.asarray(score(np.asarray(made["image"])))}
             found |= {name: np.asarray(made[name]) for name in ("theta_e", "arc_snr")}
             found["arc_mag"] = np.asarray(made["source_mag"]) - 2.5 * np.log10(np.asarray(made["magnification"]))
+            found["arc_mag"] -= 2.5 * bands.EXTINCTION[1] * seeing[-1]  # r, as it is observed, behind the dust
             parts.append({name: values[: len(rows)] for name, values in found.items()} | {"host": rows})
     return Injected(np.concatenate(bare), {name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
 

@@ -18,17 +18,20 @@ TRUTH += ("lens_e1", "lens_e2", "gamma1", "gamma2")
 
 
 def make_arcs(sim, size: int) -> Callable[..., dict[str, jax.Array]]:
-    """arcs(key, image, psfsize, noise) -> image with an arc, by the laws of `sim` (config.sim).
+    """arcs(key, image, psfsize, noise, ebv) -> image with an arc, by the laws of `sim` (config.sim).
 
     image: (size, size, 3) nanomaggies in g, r, z, the galaxy in its centre. psfsize: (3,) FWHM, arcsec; noise: (3,)
-    nanomaggies a pixel. The mass's Einstein radius and shear are drawn by sim.deflector; its ellipticity is that of
-    the galaxy's light, measured in the image. The arc is blurred by the PSF, and gets photon noise of its own; the rest
-    of the noise is in the image. Returns image and the truth, scalars named in TRUTH.
+    nanomaggies a pixel; ebv: () E(B-V) of the dust before the galaxy. The mass's Einstein radius and shear are drawn by
+    sim.deflector; its ellipticity is that of the galaxy's light, measured in the image. The arc is dimmed by the dust
+    and blurred by the PSF, and gets photon noise of its own; the rest of the noise is in the image. Returns image and
+    the truth, scalars named in TRUTH.
     """
     canvas = canvases.make_canvas(size, sim.supersample, sim.margin)
     sky = jnp.asarray(bands.flux(np.asarray(sim.sky)) * bands.PIXEL**2, jnp.float32)
 
-    def arcs(key: jax.Array, image: jax.Array, psfsize: jax.Array, noise: jax.Array) -> dict[str, jax.Array]:
+    def arcs(
+        key: jax.Array, image: jax.Array, psfsize: jax.Array, noise: jax.Array, ebv: jax.Array
+    ) -> dict[str, jax.Array]:
         keys = jax.random.split(key, 4)
         _, mass, _ = galaxies.draw_deflector(keys[0], sim)
         e1, e2 = measure_ellipticity(image[..., -1], psfsize[-1], sim.deflector.axis_ratio[0])
@@ -37,7 +40,7 @@ def make_arcs(sim, size: int) -> Callable[..., dict[str, jax.Array]]:
         unit = render.draw_shape(canvas, jnp.zeros(2), source, mass, True)
         blurring = psf.transfer(sim.psf_shape, psfsize[:, None, None], canvas.frequency[None])
         arc = unit[None] * blurring
-        flux = grz(light["mag"], light["gr"], light["rz"])
+        flux = grz(light["mag"], light["gr"], light["rz"]) * bands.transmission(ebv)
         boost, snr = brighten(jax.random.uniform(keys[2]), canvas, arc, flux, noise, sim.source.min_snr)
         light_map = canvases.blur(canvas, arc * (flux * boost)[:, None, None])
         photons = noise[:, None, None] * jnp.sqrt(jnp.maximum(light_map, 0) / sky[:, None, None])

@@ -69,8 +69,9 @@ def test_known_lenses_are_no_galaxies_without_an_arc(config, survey, tmp_path, c
 
 def test_unknown_noise_is_measured(config, survey):
     path, images = survey
-    _, noise = observing(images[:2], np.arange(2), open_cutouts(path).table(), config.sim)
+    _, noise, ebv = observing(images[:2], np.arange(2), open_cutouts(path).table(), config.sim)
     np.testing.assert_allclose(noise[1], (0.003, 0.004, 0.012), rtol=0.05)
+    np.testing.assert_array_equal(ebv, [0, 0])
     padded = np.pad(images[:2], ((0, 0), (40, 40), (40, 40), (0, 0)))  # most of the image is no image
     np.testing.assert_allclose(
         observing(padded, np.arange(2), open_cutouts(path).table(), config.sim)[1], noise, rtol=0.03

@@ -9,6 +9,7 @@ from configs import cutouts
 from lensjax.physics import bands, lensing
 from lensjax.sims.arcs import TRUTH, make_arcs, measure_ellipticity
 
+DUST = 0.3  # E(B-V)
 PSF, NOISE = jnp.array([1.5, 1.3, 1.2]), jnp.array([0.003, 0.0045, 0.012])
 
 
@@ -17,10 +18,10 @@ def made():
     sim = cutouts.lenses()
     sim.source.min_snr = (40.0, 41.0)
     sim.deflector.theta_e = (1.9, 2.1)
-    arcs = jax.jit(jax.vmap(make_arcs(sim, 96), (0, None, None, None)))
-    return {
-        k: np.asarray(v) for k, v in arcs(jax.random.split(jax.random.key(0), 24), galaxy(0.7, 0.4), PSF, NOISE).items()
-    }
+    arcs = jax.jit(jax.vmap(make_arcs(sim, 96), (0, None, None, None, None)))
+    made = arcs(jax.random.split(jax.random.key(0), 24), galaxy(0.7, 0.4), PSF, NOISE, 0.0)
+    dusty = arcs(jax.random.split(jax.random.key(0), 24), galaxy(0.7, 0.4), PSF, NOISE, DUST)
+    return {k: np.asarray(v) for k, v in {**made, "dusty": dusty["image"], "dusty_mag": dusty["source_mag"]}.items()}
 
 
 def galaxy(q, phi):
@@ -44,8 +45,17 @@ def test_light_is_added_at_the_einstein_radius_with_the_stated_strength(made):
 
 
 def test_truth_is_complete_and_every_key_its_own(made):
-    assert set(made) == {"image", *TRUTH} and all(np.isfinite(value).all() for value in made.values())
+    assert set(made) == {"image", "dusty", "dusty_mag", *TRUTH} and all(
+        np.isfinite(value).all() for value in made.values()
+    )
     assert len({image.tobytes() for image in made["image"]}) == 24
+
+
+def test_dust_dims_and_reddens_the_arc_as_it_does_the_galaxy(made):
+    clear, dusty = (made[name] - np.asarray(galaxy(0.7, 0.4)) for name in ("image", "dusty"))
+    brighter = 10 ** (0.4 * (made["source_mag"] - made["dusty_mag"]))  # until the arc can be found
+    ratio = np.median(dusty.sum((1, 2)) / clear.sum((1, 2)) / brighter[:, None], axis=0)
+    np.testing.assert_allclose(ratio, bands.transmission(DUST), rtol=0.05)
 
 
 @pytest.mark.parametrize(("q", "phi"), [(0.6, 0.3), (0.8, 1.4), (1.0, 0.0)])
