@@ -33,7 +33,7 @@ class Cutouts:
     def __init__(self, files: Sequence[tuple[str, ImageFile | str]], size: int | None = None, holes: bool = False):
         """files: path, and what is in it or why it cannot be used. size: crop or pad images to it about the centre.
 
-        holes: images keep their finite pixels where others are not.
+        holes: images keep their finite pixels where others are not, and bands that are zero throughout.
         """
         good = [file for _, file in files if isinstance(file, ImageFile)]
         if not good:
@@ -72,7 +72,7 @@ class Cutouts:
         """One row for each object, damaged ones included: file, row (within it), status ("ok", or why it is unusable).
 
         And the columns of `sweep.standardise`, NaN, -1 or "" where a file does not say. An image is looked at when it
-        is read, so NaN pixels get their status then.
+        is read, so NaN pixels and dark bands get their status then.
         """
         parts = []
         for path, file, start, stop in zip(self._paths, self._files, self._starts[:-1], self._starts[1:], strict=True):
@@ -87,8 +87,10 @@ class Cutouts:
         return table | {"status": status.astype(np.str_)}
 
     def read(self, rows) -> np.ndarray:
-        """Images (n, size, size, B) float32, nanomaggies a pixel, of rows (n,); NaN throughout where unusable,
-        and where a pixel is NaN or infinite, unless holes are kept."""
+        """Images (n, size, size, B) float32, nanomaggies a pixel, of rows (n,); NaN throughout where unusable.
+
+        And, unless holes are kept, where a pixel is NaN or infinite, or a band is zero throughout.
+        """
         rows = np.asarray(rows, np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
@@ -123,6 +125,11 @@ class Cutouts:
             share = f"{lost[i].sum()} of {lost[i].size} pixels are NaN or infinite"
             self._found[int(rows[i])] = f"{share}: expected none; leave the object out, or fill them"
             images[i] = np.nan
+        dark = (images == 0).all(axis=(1, 2))
+        for i in np.flatnonzero(dark.any(axis=1)):
+            bands = "".join(band for band, zero in zip(self.bands, dark[i], strict=True) if zero)
+            self._found[int(rows[i])] = f"every pixel in {bands} is zero, as where nothing was observed: leave it out"
+            images[i] = np.nan
         return images
 
 
@@ -154,7 +161,8 @@ def open_cutouts(source, size: int | None = None, holes: bool = False) -> Cutout
         source: HDF5 (Stein et al. 2022: images (N, B, H, W) nanomaggies, and columns), .npy, .npz, FITS cutouts, viewer
             pictures; one file, a folder (to any depth), a glob, a text file with one of these a line, or a list.
         size: pixels to crop, or pad with zeros, every image to; None keeps the size that most images have.
-        holes: images keep their finite pixels where others are not; else they are NaN throughout, and not "ok".
+        holes: images keep their finite pixels where others are not, and bands that are zero throughout; else they are
+            NaN throughout, and not "ok".
 
     Raises UserError where there is no file, or none that can be used. A file that cannot be used is one row of the
     table, whose status says why.

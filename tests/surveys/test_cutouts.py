@@ -278,6 +278,21 @@ def test_a_file_that_changes_while_it_is_read_costs_its_own_rows(tmp_path):
     assert np.isnan(cutouts.read([0])).all()
 
 
+def test_an_image_without_a_band_is_none(tmp_path):
+    pixels = images(4)
+    pixels[1, ..., 1], pixels[2] = 0, 0
+    pixels[3, 2:, :, 0] = 0  # the edge of what was observed
+    write_cutouts(tmp_path / "a.h5", pixels)
+    source = open_cutouts(tmp_path)
+    read = source.read(np.arange(4))
+    np.testing.assert_array_equal(read[[0, 3]], pixels[[0, 3]])
+    assert np.isnan(read[1:3]).all()
+    status = source.table()["status"].tolist()
+    assert status[0] == status[3] == OK
+    assert status[1].startswith("every pixel in r is zero") and status[2].startswith("every pixel in grz is zero")
+    np.testing.assert_array_equal(open_cutouts(tmp_path, holes=True).read(np.arange(4)), pixels)
+
+
 def test_holes_can_be_kept(tmp_path):
     pixels = images(2)
     pixels[1, 3, 4, 0] = np.inf
