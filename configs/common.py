@@ -35,7 +35,7 @@ def spectra() -> config_dict.ConfigDict:
 
     config.search = config_dict.ConfigDict()
     config.search.input = ""  # file, folder, glob, or a text file that lists files
-    config.search.catalogue = ""  # spAll/specObj table for the pre-selection; empty: the row in each file
+    config.search.catalogue = ""  # spAll, specObj or such a CSV, VOTable, ...; empty: the row in each file
     config.search.scorer = (
         "network"  # or "matched_filter" (traditional), "practical_filter" (also rejects lone-pixel spikes)
     )

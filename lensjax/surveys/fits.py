@@ -73,6 +73,15 @@ def open_fits(path) -> list[Hdu]:
     return units
 
 
+def is_fits(path) -> bool:
+    """Whether a file begins as FITS does; a gzipped one, or one that cannot be opened, is left to `open_fits`."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(9).startswith((b"SIMPLE  =", b"\x1f\x8b"))
+    except OSError:
+        return True
+
+
 def _load(path: pathlib.Path) -> np.ndarray:
     """The bytes of the file, uint8 (n,)."""
     try:

@@ -4,7 +4,8 @@ import numpy as np
 
 from lensjax.core.errors import UserError
 from lensjax.surveys.block import TABLE, BadFile, Block
-from lensjax.surveys.fits import Hdu, column_names, open_fits, read_columns
+from lensjax.surveys.catalogues import read_table
+from lensjax.surveys.fits import Hdu, column_names, is_fits, open_fits, read_columns
 
 # Our name -> the survey's, in order of preference; a blank or missing text falls through to the next. FIELD and below
 # are SDSS-V's: BOSS too has a FIELD, of the imaging, but also PLATE, and DESI TARGET_RA beside FIBER_RA.
@@ -79,18 +80,19 @@ def survey_name(plate, mjd) -> np.ndarray:
 
 
 def read_catalogue(path, quasars: bool = False) -> dict[str, np.ndarray]:
-    """A spAll, specObj or zcatalog FITS table: the columns JOINED under our names, and key; UserError if unusable.
+    """A spAll, specObj or zcatalog, or a table of one's own: the columns JOINED under our names, and key; UserError if
+    unusable.
 
-    Rows are in the order of key, see `row_key`. Only the needed columns are taken from the (memory-mapped) file, in
-    one pass, so a table of many GB costs some 200 bytes a row, and twice that while it is read. quasars: see
-    `standardise`.
+    FITS, or any other format that astropy reads, names of columns in any case. Rows are in the order of key, see
+    `row_key`. Of FITS only the needed columns are taken from the (memory-mapped) file, in one pass, so a table of many
+    GB costs some 200 bytes a row, and twice that while it is read. quasars: see `standardise`.
     """
     try:
-        units = [unit for unit in open_fits(path) if column_names(unit)]
-        table = _read_rows(units[0], quasars) if units else {}
+        table = _read_fits(path, quasars) if is_fits(path) else standardise(_read_other(path), quasars)
     except BadFile as error:
         raise UserError(
-            f"the catalogue {path} cannot be used: {error}; give an uncompressed spAll or specObj file"
+            f"the catalogue {path} cannot be used: {error}; give a spAll or specObj file, or another table with "
+            "PLATE, MJD, FIBERID and Z"
         ) from None
     names = _identity(table)
     if not names or "z" not in table or not len(table["z"]):
@@ -104,6 +106,30 @@ def read_catalogue(path, quasars: bool = False) -> dict[str, np.ndarray]:
     order = np.lexsort([*primary, *(table[name] for name in reversed(names))])
     key = row_key(table, names)[order]
     return {name: table[name][order] for name in JOINED if name in table} | {"key": key}
+
+
+def _read_fits(path, quasars: bool) -> dict[str, np.ndarray]:
+    """`read_standard` of the first table of a FITS file, nothing where it has none; BadFile where it is damaged."""
+    units = [unit for unit in open_fits(path) if column_names(unit)]
+    return _read_rows(units[0], quasars) if units else {}
+
+
+def _read_other(path) -> dict[str, np.ndarray]:
+    """The columns NEEDED of a table that is no FITS file, names in capitals, as `read_columns` has them.
+
+    Cells without a value are blank text, NaN, or -1 of integers.
+    """
+    table = read_table(path, "the catalogue")
+    columns = {name.upper(): np.ma.asarray(table[name]) for name in table.colnames if name.upper() in NEEDED}
+    plain = {}
+    for name, values in columns.items():
+        if values.dtype.kind in "OSU":
+            plain[name] = np.char.strip(np.ma.filled(values.astype(np.str_), ""))
+        else:
+            plain[name] = np.ma.filled(values, np.nan if values.dtype.kind == "f" else -1)
+    if plain.get("ZCAT_PRIMARY", np.zeros(0)).dtype.kind == "U":  # of CSV
+        plain["ZCAT_PRIMARY"] = np.char.upper(plain["ZCAT_PRIMARY"]) == "TRUE"
+    return plain
 
 
 def _read_rows(unit: Hdu, quasars: bool) -> dict[str, np.ndarray]:

@@ -112,6 +112,30 @@ def test_catalogue_of_something_else_is_one_sentence(tmp_path, columns):
         read_catalogue(write_catalogue(tmp_path / "x.fits", **columns))
 
 
+@pytest.mark.parametrize("name", ["mine.csv", "mine.ecsv", "mine.vot", "mine.parquet"])
+def test_catalogue_may_be_any_table_of_astropy(tmp_path, name):
+    mine = Table(
+        {
+            "plate": [4055, 4055, 4054], "mjd": np.full(3, 55359), "fiberID": [7, 3, 9], "z": [0.7, np.nan, 0.9],
+            "zwarning": [0, 4, 0], "class": ["GALAXY", "QSO", "STAR"], "subClass": ["", "BROADLINE", ""],
+            "remark": ["a", "b", "c"],
+        },
+        masked=True,
+    )  # fmt: skip
+    mine["z"].mask[1] = mine["subClass"].mask[0] = True
+    options = {"format": "votable"} if name.endswith(".vot") else {}
+    mine.write(tmp_path / name, **options)
+    read = read_catalogue(str(tmp_path / name))
+    assert read["key"]["fiberid"].tolist() == [9, 3, 7] and set(read) == {"key", "z", "zwarning", "class", "subclass"}
+    np.testing.assert_array_equal(read["z"], [0.9, np.nan, 0.7])
+    assert read["class"].tolist() == ["STAR", "QSO", "GALAXY"] and read["subclass"].tolist() == ["", "BROADLINE", ""]
+
+
+def test_primary_rows_are_told_by_text_too(tmp_path):
+    (tmp_path / "zall.csv").write_text("targetid,z,spectype,zcat_primary\n4,0.9,GALAXY,False\n4,0.31,GALAXY,True\n")
+    assert read_catalogue(str(tmp_path / "zall.csv"))["z"].tolist() == [0.31, 0.9]
+
+
 def test_missing_catalogue_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_catalogue(tmp_path / "spAll.fits")
