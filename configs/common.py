@@ -73,7 +73,7 @@ def spectra() -> config_dict.ConfigDict:
 
     # Public spectra to download, surveys/fetch.py.
     config.fetch = config_dict.ConfigDict()
-    config.fetch.list = ""  # text file, one plate-mjd-fiber a line
+    config.fetch.list = ""  # text, one plate-mjd-fiber a line, or a table with columns plate, mjd and fiberid
     config.fetch.redshift = (0.0, 0.0)  # or: galaxies in this range, found through SPARCL
     config.fetch.release = "BOSS-DR16"  # SPARCL's name of the SDSS or BOSS release that is searched by redshift
     config.fetch.limit = 1000  # objects of a redshift range

@@ -59,12 +59,18 @@ def read_table(path: str | pathlib.Path, what: str) -> Any:
 
     text = TEXTS.get(pathlib.Path(path).suffix.lower())
     try:  # a spreadsheet's text may begin with a byte-order mark, which is no part of the first column's name
-        return Table.read(path, format=text, encoding="utf-8-sig") if text else Table.read(path)
+        return Table.read(path, format=text, encoding="utf-8-sig", **_titled(path)) if text else Table.read(path)
     except Exception as error:  # astropy raises a different kind for every format
         raise UserError(
             f"{what} {path} cannot be read ({type(error).__name__}): give FITS, CSV, VOTable, or another that astropy "
             "reads."
         ) from error
+
+
+def _titled(path: str | pathlib.Path) -> dict[str, int]:
+    """Where the header of a CSV from SkyServer is, whose first line is the title #Table1; nothing for other text."""
+    with open(path, "rb") as stream:
+        return {"header_start": 1} if stream.readline().strip() == b"#Table1" else {}
 
 
 def write_table(folder: pathlib.Path, stem: str, table: Any) -> list[pathlib.Path]:

@@ -1,5 +1,6 @@
 """Download public SDSS spectra by plate-mjd-fiber, or by redshift range through SPARCL; every object gets a row."""
 
+import contextlib
 import pathlib
 import re
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from lensjax.core.errors import UserError
 from lensjax.surveys.block import BadFile
 from lensjax.surveys.download import Missing, download, fetch_all, is_complete
 from lensjax.surveys.fits import open_fits
-from lensjax.surveys.tables import FIRST_BOSS_PLATE
+from lensjax.surveys.tables import BY_PLATE, FIRST_BOSS_PLATE, read_any
 
 # Folders of data release 17 below config.fetch.base_url: https://data.sdss.org/datamodel, SPECTRO_REDUX.
 BOSS_RUNS = ("eboss/spectro/redux/v5_13_2",)
@@ -63,12 +64,21 @@ def find_targets(settings) -> list[Target]:
 
 
 def read_targets(path: str) -> list[Target]:
-    """plate, mjd and fiber of each line, with any separators ("4055-55359-596", a CSV, names of spec files)."""
+    """The observations of a list: text, or a table in any format of astropy with columns plate, mjd and fiberid.
+
+    Of text, plate, mjd and fiber of each line, with any separators ("4055-55359-596", names of spec files).
+    """
+    file = pathlib.Path(path).expanduser()
+    with contextlib.suppress(BadFile, UserError):
+        columns = read_any(file, "the list")
+        if set(BY_PLATE) <= set(columns):
+            return [Target(*map(int, row)) for row in zip(*(columns[name] for name in BY_PLATE), strict=True)]
     try:
-        lines = pathlib.Path(path).expanduser().read_text().splitlines()
+        lines = file.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"the list {path} cannot be read: {error}; expected a text file of plate-mjd-fiber lines"
+            f"the list {path} cannot be read: {error}; expected text, one plate-mjd-fiber a line, or a table with "
+            "columns plate, mjd and fiberid"
         ) from None
     targets = []
     for number, line in enumerate(lines, 1):

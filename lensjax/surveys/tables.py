@@ -88,7 +88,7 @@ def read_catalogue(path, quasars: bool = False) -> dict[str, np.ndarray]:
     GB costs some 200 bytes a row, and twice that while it is read. quasars: see `standardise`.
     """
     try:
-        table = _read_fits(path, quasars) if is_fits(path) else standardise(_read_other(path), quasars)
+        table = read_any(path, "the catalogue", quasars)
     except BadFile as error:
         raise UserError(
             f"the catalogue {path} cannot be used: {error}; give a spAll or specObj file, or another table with "
@@ -108,28 +108,28 @@ def read_catalogue(path, quasars: bool = False) -> dict[str, np.ndarray]:
     return {name: table[name][order] for name in JOINED if name in table} | {"key": key}
 
 
-def _read_fits(path, quasars: bool) -> dict[str, np.ndarray]:
-    """`read_standard` of the first table of a FITS file, nothing where it has none; BadFile where it is damaged."""
-    units = [unit for unit in open_fits(path) if column_names(unit)]
-    return _read_rows(units[0], quasars) if units else {}
+def read_any(path, what: str, quasars: bool = False) -> dict[str, np.ndarray]:
+    """The columns of a table of any format under our names, see `standardise`; none of a FITS file without a table.
 
-
-def _read_other(path) -> dict[str, np.ndarray]:
-    """The columns NEEDED of a table that is no FITS file, names in capitals, as `read_columns` has them.
-
-    Cells without a value are blank text, NaN, or -1 of integers.
+    BadFile for damaged FITS, UserError, which says `what` it is, for what astropy cannot read. Of other formats than
+    FITS, cells without a value are blank text, NaN, or -1 of integers.
     """
-    table = read_table(path, "the catalogue")
-    columns = {name.upper(): np.ma.asarray(table[name]) for name in table.colnames if name.upper() in NEEDED}
-    plain = {}
-    for name, values in columns.items():
-        if values.dtype.kind in "OSU":
-            plain[name] = np.char.strip(np.ma.filled(values.astype(np.str_), ""))
-        else:
-            plain[name] = np.ma.filled(values, np.nan if values.dtype.kind == "f" else -1)
-    if plain.get("ZCAT_PRIMARY", np.zeros(0)).dtype.kind == "U":  # of CSV
-        plain["ZCAT_PRIMARY"] = np.char.upper(plain["ZCAT_PRIMARY"]) == "TRUE"
-    return plain
+    if is_fits(path):
+        units = [unit for unit in open_fits(path) if column_names(unit)]
+        return _read_rows(units[0], quasars) if units else {}
+    table = read_table(path, what)
+    columns = {name.upper(): _plain(table[name]) for name in table.colnames if name.upper() in NEEDED}
+    if columns.get("ZCAT_PRIMARY", np.zeros(0)).dtype.kind == "U":  # of CSV
+        columns["ZCAT_PRIMARY"] = np.char.upper(columns["ZCAT_PRIMARY"]) == "TRUE"
+    return standardise(columns, quasars)
+
+
+def _plain(column) -> np.ndarray:
+    """Values of an astropy column as `read_columns` has them."""
+    values = np.ma.asarray(column)
+    if values.dtype.kind in "OSU":
+        return np.char.strip(np.ma.filled(values.astype(np.str_), ""))
+    return np.ma.filled(values, np.nan if values.dtype.kind == "f" else -1)
 
 
 def _read_rows(unit: Hdu, quasars: bool) -> dict[str, np.ndarray]:

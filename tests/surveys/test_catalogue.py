@@ -131,6 +131,12 @@ def test_catalogue_may_be_any_table_of_astropy(tmp_path, name):
     assert read["class"].tolist() == ["STAR", "QSO", "GALAXY"] and read["subclass"].tolist() == ["", "BROADLINE", ""]
 
 
+def test_catalogue_of_skyserver_begins_with_a_title(tmp_path):
+    (tmp_path / "casjobs.csv").write_text("#Table1\nplate,mjd,fiberID,z,class\n4055,55359,7,0.7,GALAXY\n")
+    read = read_catalogue(str(tmp_path / "casjobs.csv"))
+    assert read["key"].tolist() == [(4055, 55359, 7)] and read["class"].tolist() == ["GALAXY"]
+
+
 def test_primary_rows_are_told_by_text_too(tmp_path):
     (tmp_path / "zall.csv").write_text("targetid,z,spectype,zcat_primary\n4,0.9,GALAXY,False\n4,0.31,GALAXY,True\n")
     assert read_catalogue(str(tmp_path / "zall.csv"))["z"].tolist() == [0.31, 0.9]

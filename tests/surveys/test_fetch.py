@@ -12,6 +12,7 @@ import types
 
 import numpy as np
 import pytest
+from astropy.table import Table
 
 from configs import common
 from lensjax.core.errors import UserError
@@ -136,6 +137,18 @@ def test_list_that_cannot_be_understood(config, tmp_path, lines):
 def test_an_observation_is_read_whatever_is_before_and_between(line, tmp_path):
     (tmp_path / "list.txt").write_text(f"{line}\nv5_13_2/spectra/lite/10251/spec-10251-58159-0012.fits  # new\n")
     assert fetch.read_targets(str(tmp_path / "list.txt")) == [(4055, 55359, 596), (10251, 58159, 12)]
+
+
+@pytest.mark.parametrize("name", ["mine.fits", "mine.csv", "mine.ecsv", "mine.vot", "mine.parquet"])
+def test_a_table_is_read_by_the_names_of_its_columns(name, tmp_path):
+    mine = Table({"fiberID": [596, 12], "plate": [4055, 10251], "mjd": [55359, 58159], "z": [3, 1]})
+    mine.write(tmp_path / name, **({"format": "votable"} if name.endswith(".vot") else {}))
+    assert fetch.read_targets(str(tmp_path / name)) == [(4055, 55359, 596), (10251, 58159, 12)]
+
+
+def test_a_list_of_skyserver_begins_with_a_title(tmp_path):
+    (tmp_path / "list.csv").write_text("#Table1\nplate,mjd,fiberid\n4055,55359,596\n")
+    assert fetch.read_targets(str(tmp_path / "list.csv")) == [(4055, 55359, 596)]
 
 
 def test_nothing_asked_for(config, tmp_path):
