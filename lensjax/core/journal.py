@@ -110,7 +110,8 @@ class Journal:
         """Write curves.png beside metrics.jsonl; returns its path."""
         path = self.path.with_name("curves.png")
         if self._writes:
-            draw_curves(self.rows, path)
+            with replacing(path) as temporary:
+                draw_curves(self.rows).savefig(temporary, dpi=120)
         return path
 
 
@@ -118,10 +119,15 @@ def _line(row: Row) -> str:
     return json.dumps(row) + "\n"
 
 
-def draw_curves(rows: list[Row], path: str | os.PathLike) -> None:
-    """Each of PANELS that there is, of the two splits, against epoch; the first two are Figure 6 of Li et al. 2018."""
+def draw_curves(rows: list[Row]) -> Any:
+    """Figure of each of PANELS that there is, both splits against epoch; the first two are Figure 6 of Li et al. 2018.
+
+    Of a training loss with further terms, rows with `focal`, that one is drawn: the loss of the test split is it alone.
+    """
     from matplotlib.figure import Figure  # slow to import; a Figure without pyplot needs no display
 
+    names = {"loss": "focal loss"} if any("focal" in row for row in rows) else {}
+    rows = [{**row, "loss": row["focal"]} if "focal" in row else row for row in rows]
     panels = [name for name in PANELS if any(name in row for row in rows)] or ["loss"]
     across, down = min(len(panels), ABREAST), -(-len(panels) // ABREAST)
     figure = Figure(figsize=(4.5 * across, 3.4 * down), layout="constrained")
@@ -134,8 +140,7 @@ def draw_curves(rows: list[Row], path: str | os.PathLike) -> None:
             marker = "o" if split == "test" or len(points) < 2 else ""
             if points:
                 axis.plot(*zip(*points, strict=True), label=split, marker=marker, markersize=3)
-        axis.set(xlabel="epoch", ylabel=name)
+        axis.set(xlabel="epoch", ylabel=names.get(name, name))
         if axis.lines:
             axis.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    return figure

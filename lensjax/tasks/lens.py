@@ -55,9 +55,10 @@ def make_task(config: Any) -> Task:
         features, moved = encoder.apply(variables, images, train=True, mutable=list(state.model_state))
         logit = classify(params["head"], features)
         value = losses.focal(logit, label, config.loss.gamma)
+        metrics = {"focal": value, "accuracy": jnp.mean((logit > 0) == (label > 0.5))}
         if config.loss.likeness_weight:
             value += config.loss.likeness_weight * likeness(features, label, config.loss.temperature)
-        return value, (moved, {}, {"accuracy": jnp.mean((logit > 0) == (label > 0.5))})
+        return value, (moved, {}, metrics)
 
     def predict_chunk(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         images = stretch(jax.vmap(lambda image: centre(image, size))(batch["image"]))

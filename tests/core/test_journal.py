@@ -6,7 +6,7 @@ import pytest
 
 from lensjax.core import files, settings
 from lensjax.core.errors import UserError
-from lensjax.core.journal import Journal, Progress, read_rows
+from lensjax.core.journal import Journal, Progress, draw_curves, read_rows
 from tests.tiny import tiny_config
 
 
@@ -33,6 +33,13 @@ def test_curves_are_a_picture(tmp_path):
     assert journal.draw().read_bytes().startswith(b"\x89PNG")
     assert journal.last("test")["step"] == 2
     assert {path.name for path in tmp_path.iterdir()} == {"curves.png", "metrics.jsonl"}
+
+
+def test_curves_compare_the_focal_loss_of_both_splits():
+    rows = [{"step": 1, "split": "train", "epoch": 0.1, "loss": 5.0, "focal": 0.3, "accuracy": 0.5}]
+    rows += [{"step": 1, "split": "test", "epoch": 0.1, "loss": 0.2, "accuracy": 0.5}]
+    (axis,) = (axis for axis in draw_curves(rows).axes if axis.get_ylabel() == "focal loss")
+    assert {line.get_label(): line.get_ydata().tolist() for line in axis.lines} == {"train": [0.3], "test": [0.2]}
 
 
 def test_progress_off_a_terminal_is_lines_with_the_time_left(capsys):
