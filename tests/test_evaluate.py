@@ -172,6 +172,9 @@ def test_figures_are_drawn_from_the_json_alone_even_with_empty_bins(tmp_path):
     part = summary.summarise(scored, (0.01, 0.1), 0.0)
     result = {name: dict.fromkeys(figures.STYLES, part) for name in figures.SETS}
     figures.draw_all(json.loads(json.dumps(result, allow_nan=False)), tmp_path)
+    for draw in (figures.roc, figures.completeness_snr):  # the legend hides no curve
+        figure = draw(result)
+        assert len(figure.legends[0].get_texts()) == len(figures.STYLES) and not figure.axes[0].get_legend()
     from matplotlib import image
 
     for name in FIGURES:

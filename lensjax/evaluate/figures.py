@@ -49,7 +49,7 @@ def roc(summary: Mapping[str, Any]) -> Any:
         axis.set(xscale="log", xlim=(1e-4, 1), ylim=(0, 1.01), title=title, xlabel="false-positive rate")
         axis.grid(alpha=0.3, which="major")
     axes[0, 0].set_ylabel("completeness")
-    axes[0, 0].legend(loc="lower right", fontsize=9, framealpha=0.95)
+    add_legend(figure, axes[0, 0])
     return figure
 
 
@@ -66,8 +66,13 @@ def completeness_snr(summary: Mapping[str, Any]) -> Any:
         row[0].set_ylabel("completeness")
     for axis in axes[-1]:
         axis.set_xlabel("matched-filter S/N of the line")
-    axes[0, 0].legend(loc="lower right", fontsize=9, framealpha=0.95)
+    add_legend(figure, axes[0, 0])
     return figure
+
+
+def add_legend(figure: Any, axis: Any) -> None:
+    """What the curves of `axis` are, above all panels: any place within one may be a curve's."""
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=len(STYLES), fontsize=9)
 
 
 def plot_by_snr(axis: Any, curve: Mapping[str, Any], offset: float, style: Mapping[str, Any]) -> None:
