@@ -109,10 +109,12 @@ def draw(objects: Block, loglam: np.ndarray, library: continua.Library) -> Any:
         good = (objects.ivar[row] > 0) & np.isfinite(model)
         weight = objects.ivar[row][good]
         scale = np.sum(weight * model[good] * objects.flux[row][good]) / np.sum(weight * model[good] ** 2)
-        axis.plot(wave, np.where(objects.ivar[row] > 0, objects.flux[row], np.nan), lw=0.4, color="#999999")
-        axis.plot(wave, scale * model, lw=0.9, color="#0072B2")
+        seen = np.where(objects.ivar[row] > 0, objects.flux[row], np.nan)
+        axis.plot(wave, seen, lw=0.4, color="#999999", label="spectrum")
+        axis.plot(wave, scale * model, lw=0.9, color="#0072B2", label="library")
         axis.set_ylim(min(0, 1.2 * np.nanmin(scale * model)), 1.5 * np.nanmax(scale * model))
         axis.set_title(f"z = {objects.z[row]:.3f}", fontsize=9, loc="right")
-    figure.axes[-1].set_xlabel("vacuum wavelength (Å)")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    axis.set_xlabel("vacuum wavelength (Å)")
     figure.supylabel("flux (1e-17 erg/s/cm²/Å)")
     return figure
