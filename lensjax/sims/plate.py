@@ -19,7 +19,7 @@ from jax.scipy.special import ndtri
 from lensjax.core.errors import UserError
 from lensjax.physics import grid, lines, profiles
 from lensjax.sims import continua, lya, noise
-from lensjax.sims.draws import two_piece
+from lensjax.sims.draws import between, two_piece
 
 # Median reported error of galaxies, 1e-17 erg/s/cm2/A, less the photons of the galaxy; from 5000 A as in noise.ERROR.
 RED_WAVE = (5000, 5200, 5500, 5700, 5900, 6050, 6300, 6500, 6700, 7100, 7500, 7900, 8300, 9100, 9300, 9500, 9700, 9950)
@@ -91,9 +91,9 @@ def make_plate_simulator(config: Any) -> Callable[[jax.Array], dict[str, jax.Arr
         row, z = continua.snap(basis, lya.draw_redshift(u[1:4], sim.redshift))
         brightness = lya.draw_brightness(u[4]) * jnp.where(lost, lya.LOST_BRIGHTNESS ** u[7], 1.0)
         continuum = brightness * continua.draw_continuum(keys[1], basis, row, len(loglam))
+        # none at z = 0, as in sims/lya.py: the pre-selection would drop it, and it would test no cut
         star = jnp.where(lost, noise.draw_stellar_lines(keys[10], instrument), 1.0)
-        wrong = sim.redshift[0] + (sim.redshift[1] - sim.redshift[0]) * u[5]
-        z = jnp.where(lost, wrong, z + lya.Z_ERROR * (1 + z) * ndtri(u[5]))
+        z = jnp.where(lost, between(sim.redshift, u[5]), z + lya.Z_ERROR * (1 + z) * ndtri(u[5]))
         z = jnp.where(sky, SKY_REDSHIFT * u[5], z)
         continuum = jnp.where(sky, 0.0, continuum * star)
         dirt = mock.dirt * u[0]
@@ -183,7 +183,7 @@ def draw_oii(u: jax.Array, instrument: noise.Instrument, wave: jax.Array) -> tup
 
     The two of the doublet, together of unit flux; COMPANIONS with the flux that they have then, zero beyond the range.
     """
-    ratio = DOUBLET[0] + (DOUBLET[1] - DOUBLET[0]) * u[0]
+    ratio = between(DOUBLET, u[0])
     halpha, hbeta, oiii = (
         median * 10 ** (scatter * jnp.clip(ndtri(x), -2.5, 2.5))
         for (median, scatter), x in zip((HALPHA_OII, HALPHA_HBETA, OIII_HBETA), u[1:4], strict=True)
