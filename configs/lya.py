@@ -116,6 +116,7 @@ def redshift(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.sim.update(dict(whole_range=True, line_fraction=0.4, oii_fraction=0.5))
     channels = ("residual", "snr", "companions", "log_error", "mask", "continuum", "scale", "veto")
     config.model.update(dict(channels=channels, templates=10, fold=8, kinds="oii", chunk=8))
+    config.inject.edges.wave = (3600.0, 4200.0, 5000.0, 5800.0, 6600.0, 7400.0, 8200.0, 9000.0, 9800.0)
     config.train.update(dict(batch_size=64, steps=6_000))
     return config
 

@@ -54,7 +54,10 @@ def test_numbers_make_sense(system, variant):
     assert 0 <= config.optim.warmup_steps < config.train.steps
     assert config.optim.learning_rate > 0
     assert all(0 < rate < 1 for rate in config.evaluate.get("fpr", ()))
-    assert 0 < config.search.threshold < 1 if "search" in config else True
+    if "search" in config:
+        assert 0 < config.search.threshold < 1
+        (low, *_, high), window = config.inject.edges.wave, config.data.window
+        assert low <= window[0] + 1 and window[1] <= high  # Angstrom; else lines are injected that no cell counts
 
 
 @pytest.mark.parametrize(("system", "variant"), PAIRS)
