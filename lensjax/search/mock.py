@@ -23,12 +23,15 @@ TRUTH_NAME = "truth.parquet"
 def write_mock_plates(config: Any, folder: pathlib.Path) -> pathlib.Path:
     """Write config.mock.plates of config.mock.fibers each, spPlate with spZbest, into `folder`; returns it.
 
+    Mock plates that are there are removed, else a search of the folder would have objects that no truth tells of.
     Beside them truth.parquet: plate, mjd, fiberid, kind (of the system's KINDS) and the system's MOCK_TRUTH, as its
     simulator describes it; 0 where there is no line, and a list where there may be several.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     draw = jax.jit(jax.vmap(systems.of(config).make_plate_simulator(config)))
+    for old in (*folder.glob(TRUTH_NAME), *folder.glob(f"sp[PZ]*-{MJD}.fits")):
+        old.unlink()
     tables = []
     for number in range(config.mock.plates):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), STREAM), number)

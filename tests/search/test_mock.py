@@ -55,3 +55,14 @@ def test_plates_differ(survey):
     blocks = survey[2]
     assert not np.any(blocks[0].flux[:, 2000] == blocks[1].flux[:, 2000])
     assert blocks[0].table["plate"][0] != blocks[1].table["plate"][0]
+
+
+def test_fewer_plates_leave_none_of_the_former(tmp_path):
+    config = common.smoke(lya.get_config())
+    config.mock.update({"plates": 2, "fibers": 3, "window": (3700.0, 5200.0)})
+    write_mock_plates(config, tmp_path)
+    config.mock.plates = 1
+    write_mock_plates(config, tmp_path)
+    plates = {read_block(path, grid.window(3800.0, 5000.0)).table["plate"][0] for path in tmp_path.glob("spPlate-*")}
+    assert plates == set(pq.read_table(tmp_path / "truth.parquet").column("plate").to_pylist())
+    assert len(list(tmp_path.glob("spZbest-*"))) == 1
