@@ -13,14 +13,14 @@ from lensjax.core.errors import UserError
 from lensjax.evaluate import base_rate, lenses
 from lensjax.surveys.cutouts import write_cutouts
 from lensjax.tasks import make_task
-from lensjax.tasks.metrics import roc_auc
+from lensjax.tasks.metrics import completeness_at_fpr, roc_auc
 
 RNG = np.random.default_rng(3)
 SHIFT = 2.5  # of the lenses' scores, in standard deviations
 
 
 def settings(**changes):
-    given = dict(base_rate=1e-2, survey=10_000, inspected=(50, 200), resamples=60)
+    given = dict(base_rate=1e-2, survey=10_000, inspected=(50, 200), fpr=(1e-2, 1e-3, 1e-5), resamples=60)
     return types.SimpleNamespace(**{**given, **changes})
 
 
@@ -63,11 +63,27 @@ def test_equal_scores_are_taken_together():
 
 
 def test_a_rate_that_too_few_objects_can_tell_is_not_given(normal_scores):
-    score, label = normal_scores
-    assert lenses.at_fpr(score, label, 1e-5) is None
-    found = lenses.at_fpr(score, label, 1e-3)
+    told = base_rate.summarise(*normal_scores, settings(), 0)["at_fpr"]
+    assert lenses.at_fpr(told["1e-05"], 1e-5, 20_000, 60_000) is None
+    found = lenses.at_fpr(told["0.001"], 1e-3, 20_000, 60_000)
     expected = stats.norm.sf(stats.norm.isf(1e-3) - SHIFT)
     assert found["lower"] - 0.02 < expected < found["upper"] + 0.02
+    assert found["completeness"] == completeness_at_fpr(*normal_scores, 1e-3)
+
+
+def test_the_error_at_a_rate_is_that_of_the_threshold_too():
+    """The threshold at a rate p of n others scatters by sqrt(p / n) / density, the completeness by as much times its
+    own slope: twice the binomial error here. Without a lens found the interval is not empty."""
+    lenses_, others, rate = 2_000, 20_000, 1e-3
+    score = np.concatenate([RNG.normal(SHIFT, 1, lenses_), RNG.normal(0, 1, others)])
+    told = base_rate.summarise(score, np.arange(len(score)) < lenses_, settings(fpr=(rate,), resamples=200), 0)
+    found = lenses.at_fpr(told["at_fpr"]["0.001"], rate, lenses_, others)
+    cut, share = stats.norm.isf(rate), found["completeness"]
+    moved = np.sqrt(rate / others) * stats.norm.pdf(cut - SHIFT) / stats.norm.pdf(cut)
+    expected = np.hypot(moved, np.sqrt(share * (1 - share) / lenses_))
+    assert (found["upper"] - found["lower"]) / 2 == pytest.approx(expected, rel=0.35)
+    nothing = lenses.at_fpr({"value": 0.0, "lower": 0.0, "upper": 0.0}, rate, lenses_, others)
+    assert nothing["lower"] == 0 < nothing["upper"]
 
 
 def test_purity_of_fewer_than_one_non_lens_is_not_given(normal_scores):

@@ -96,8 +96,9 @@ def summarise(scored: Scored, settings: Any, seed: int) -> dict[str, Any]:
         "others": others,
         "plain": {k: v if np.isfinite(v) else None for k, v in plain.items()},
     }
-    summary["at_fpr"] = {f"{fpr:g}": at_fpr(score, label, fpr) for fpr in settings.fpr}
-    summary["survey"] = told(base_rate.summarise(score, label, settings, seed), others)
+    survey = base_rate.summarise(score, label, settings, seed)
+    summary["at_fpr"] = {fpr: at_fpr(found, float(fpr), lenses, others) for fpr, found in survey.pop("at_fpr").items()}
+    summary["survey"] = told(survey, others)
     if "kind" in scored:
         cut = metrics.threshold_at_fpr(score, label, max(settings.fpr))
         summary["taken_for_lenses"] = {
@@ -108,13 +109,17 @@ def summarise(scored: Scored, settings: Any, seed: int) -> dict[str, Any]:
     return summary
 
 
-def at_fpr(score: np.ndarray, label: np.ndarray, fpr: float) -> dict[str, Any] | None:
-    """Share of the lenses found with its 68 % Jeffreys interval; None where the others are too few to tell the rate."""
-    if (~label).sum() * fpr < ONE:
+def at_fpr(found: dict[str, float], fpr: float, lenses: int, others: int) -> dict[str, Any] | None:
+    """Share of the lenses found, with its 68 % interval; None where the others are too few to tell the rate.
+
+    found: value, lower and upper of the bootstrap, in which the threshold moves with the few others above it. Where that
+    is narrower than the Jeffreys interval of the lenses, as with none of them found, the latter counts.
+    """
+    if others * fpr < ONE:
         return None
-    found = int((score[label] > metrics.threshold_at_fpr(score, label, fpr)).sum())
-    lower, upper = metrics.binomial_interval(np.array(found), np.array(label.sum()))
-    return {"completeness": found / int(label.sum()), "lower": float(lower), "upper": float(upper)}
+    lower, upper = metrics.binomial_interval(np.array(round(found["value"] * lenses)), np.array(lenses))
+    ends = {"lower": min(found["lower"], float(lower)), "upper": max(found["upper"], float(upper))}
+    return {"completeness": found["value"], **ends}
 
 
 def told(survey: dict[str, Any], others: int) -> dict[str, Any]:
