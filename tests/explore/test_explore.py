@@ -123,6 +123,26 @@ def test_a_grade_is_of_the_file_however_its_path_was_spelled(workdir, monkeypatc
     assert again.grades[4] == "A" and again.grades.strays == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"\xff\xfef\x00", "no table of file, row and grade"),
+        (b'file,row,grade\n"' + b"x" * 200_000 + b'",1,A\n', "no table of file, row and grade"),
+        (b"file,row,grade\n/cutouts.npz,4,a\n", "row 4, the grade 'a': expected one of A, B, C, X"),
+        (b"file,row,grade\n/cutouts.npz,4\n", "the grade None"),
+    ],
+)
+def test_a_table_of_grades_that_cannot_be_used_is_said(text, said, workdir):
+    (workdir / "grades.csv").write_bytes(text)
+    with pytest.raises(UserError, match=said):
+        Gallery(ssl.get_config("smoke"), workdir)
+
+
+def test_grades_that_a_spreadsheet_saved_are_read(workdir):
+    (workdir / "grades.csv").write_text(f"file,row,grade\r\n{workdir}/cutouts.npz,4,A\r\n", encoding="utf-8-sig")
+    assert Gallery(ssl.get_config("smoke"), workdir).grades[4] == "A"
+
+
 def test_exports_at_the_same_time_are_all_whole(client, workdir):
     client.post("/api/grades", json={"object": 3, "grade": "A"})
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
