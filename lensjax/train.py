@@ -45,18 +45,19 @@ def train(
     """
     mesh = sharding.make_mesh(devices)
     sharding.check_batch_size(mesh, config.train.batch_size)
-    settings.claim_workdir(workdir, config, writes=jax.process_index() == 0)
+    begun, writes = checkpoint.has_begun(workdir), jax.process_index() == 0
+    settings.claim_workdir(workdir, config, writes, begun)
     task = task or _make_task(config)
     if config.train.start:
         task = task._replace(warm=make_warm(config))
     tx = make_optimizer(config.optim, config.train.steps)
     batches = batches or make_batches(config, mesh=mesh)
-    settings.claim_data(workdir, batches.identity, writes=jax.process_index() == 0)
+    settings.claim_data(workdir, batches.identity, writes, begun)
     run = _Run(config, mesh, task, batches, metrics or _default_metrics(config))
     folder = pathlib.Path(workdir) / "checkpoints"
     with Checkpoints(folder, config.train.best_metric, config.train.best_mode) as checkpoints:
         state, pending = _start(checkpoints, task, tx, mesh, jax.random.key(config.seed))
-        journal = Journal(workdir, int(state.step), writes=jax.process_index() == 0)
+        journal = Journal(workdir, int(state.step), writes=writes)
         if int(state.step) < config.train.steps:
             step = sharding.compile_train_step(make_train_step(task, tx), mesh, task.split)
             state = _loop(run, state, pending, step, checkpoints, journal)

@@ -221,6 +221,11 @@ def has_weights(folder: pathlib.Path) -> bool:
     return bool(_steps(folder / "checkpoints")) or (folder / WEIGHTS_NAME).is_file()
 
 
+def has_begun(workdir: str | os.PathLike) -> bool:
+    """Whether a training in `workdir` has left a checkpoint."""
+    return bool(_steps(pathlib.Path(workdir) / "checkpoints"))
+
+
 def restore_for_inference(path: str | os.PathLike) -> tuple[Any, Any, Any]:
     """(config, params, model_state) of a workdir's best checkpoint, or of a released weights file or its folder.
 

@@ -73,13 +73,13 @@ def check_same_model(trained: Any, mine: Any, where: str) -> None:
         raise UserError(f"{where} has config.model.{key} = {theirs[key]!r}, and this run {ours[key]!r}: take theirs.")
 
 
-def claim_data(workdir: str | os.PathLike, identity: str, writes: bool = True) -> None:
-    """Write the `identity` of the training data to data.txt; UserError where the folder holds a run on other data.
+def claim_data(workdir: str | os.PathLike, identity: str, writes: bool = True, begun: bool = True) -> None:
+    """Write the `identity` of the training data to data.txt; UserError where a `begun` run in it is on other data.
 
     The split into training and test objects hangs on them all: one that a run was trained on could be tested on.
     """
     path = pathlib.Path(workdir) / DATA
-    if path.exists() and path.read_text() != identity:
+    if begun and path.exists() and path.read_text() != identity:
         raise UserError(
             f"the objects to train on are not those that the run in {workdir} began with: give them, or take another "
             "--workdir."
@@ -88,10 +88,13 @@ def claim_data(workdir: str | os.PathLike, identity: str, writes: bool = True) -
         write_text(path, identity)
 
 
-def claim_workdir(workdir: str | os.PathLike, config: Any, writes: bool = True) -> None:
-    """Write config.json (one process of several `writes`); UserError if the folder holds a run of another config."""
+def claim_workdir(workdir: str | os.PathLike, config: Any, writes: bool = True, begun: bool = True) -> None:
+    """Write config.json (one process of several `writes`); UserError if the folder holds a run of another config.
+
+    begun: whether that run has trained; one that stopped at a wrong setting has not, and gives way.
+    """
     path = pathlib.Path(workdir) / "config.json"
-    if path.exists() and (difference := first_difference(from_json(path.read_text()), config)):
+    if begun and path.exists() and (difference := first_difference(from_json(path.read_text()), config)):
         key, old, new = difference
         raise UserError(
             f"{path} has config.{key} = {old!r} where this run has {new!r}: "

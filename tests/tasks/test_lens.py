@@ -115,3 +115,15 @@ def test_likeness_is_added_with_its_weight(batch):
     assert batch["label"].sum() >= 2
     assert values[1] > values[0] + 0.1
     assert values[2] - values[0] == pytest.approx(2 * (values[1] - values[0]), rel=1e-4)
+
+
+def test_a_run_that_stopped_at_a_wrong_encoder_gives_way(encoder, tmp_path):
+    settings = config(tmp_path / "none")
+    settings.train.update({"steps": 1, "eval_every": 1, "checkpoint_every": 1})
+    with pytest.raises(UserError, match="no weights at"):
+        train(settings, tmp_path / "run")
+    settings.finetune.encoder = str(encoder[0])
+    assert train(settings, tmp_path / "run")["step"] == 1
+    settings.finetune.encoder = ""
+    with pytest.raises(UserError, match=r"config\.finetune\.encoder = "):
+        train(settings, tmp_path / "run")
