@@ -112,7 +112,7 @@ def summarise(scored: Scored, settings: Any, seed: int) -> dict[str, Any]:
 def at_fpr(found: dict[str, float], fpr: float, lenses: int, others: int) -> dict[str, Any] | None:
     """Share of the lenses found, with its 68 % interval; None where the others are too few to tell the rate.
 
-    found: value, lower and upper of the bootstrap, in which the threshold moves with the few others above it. Where that
+    found: value, lower and upper of the bootstrap, in which the threshold moves with the few others above it. Where it
     is narrower than the Jeffreys interval of the lenses, as with none of them found, the latter counts.
     """
     if others * fpr < ONE:

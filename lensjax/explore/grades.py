@@ -61,14 +61,16 @@ def _read(path: pathlib.Path) -> Given:
     if not path.is_file():
         return {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet puts a byte-order mark before the text
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a byte-order mark
             rows = list(csv.DictReader(file))
         given = {(_whole(row["file"]), int(row["row"])): (row["file"], row["grade"]) for row in rows}
     except (KeyError, TypeError, ValueError, csv.Error):
         raise UserError(f"{path} is no table of file, row and grade: mend it, or move it away.") from None
     for (_, row), (file, grade) in given.items():
         if grade not in GRADES:
-            raise UserError(f"{path} gives {file}, row {row}, the grade {grade!r}: expected one of {', '.join(GRADES)}.")
+            raise UserError(
+                f"{path} gives {file}, row {row}, the grade {grade!r}: expected one of {', '.join(GRADES)}."
+            )
     return given
 
 
