@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lensjax.core.errors import UserError
-from lensjax.embed.neighbours import normalise
+from lensjax.embed.neighbours import as_rows, normalise
 from lensjax.embed.probe import FOLDER, is_current
 from lensjax.embed.store import Embeddings
 from lensjax.surveys import known
@@ -68,10 +68,7 @@ def compare(embeddings: Embeddings, queries: tuple[int, ...]) -> Columns:
     similarity, query = np.full(embeddings.rows, np.nan, np.float32), np.full(embeddings.rows, -1)
     if not queries:
         return {"similarity": similarity, "query": query}
-    try:
-        asked = np.array(queries, np.int64)
-    except (TypeError, ValueError):
-        raise UserError(f"config.catalogue.queries is {tuple(queries)}: expected rows of the objects.") from None
+    asked = as_rows("catalogue", queries)
     if asked.min() < 0 or asked.max() >= embeddings.rows:
         raise UserError(
             f"config.catalogue.queries has rows {asked.min()} to {asked.max()}, and there are rows 0 to "

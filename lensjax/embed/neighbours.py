@@ -41,7 +41,7 @@ def find_neighbours(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
     The vectors, sorted and of unit length, lie memory-mapped beside the results while this runs.
     """
     settings, embeddings = config.neighbours, Embeddings(workdir)
-    asked = np.array(list(dict.fromkeys(settings.queries)), np.int64)  # each once
+    asked = as_rows("neighbours", tuple(dict.fromkeys(settings.queries)))  # each once
     work = pathlib.Path(workdir) / WORK
     work.mkdir(exist_ok=True)
     try:
@@ -165,6 +165,14 @@ def _by_faiss(objects: bands.Sorted, rows: np.ndarray, k: int) -> bands.Found:
 
 
 ENGINES = {"bands": _by_bands, "faiss": _by_faiss}
+
+
+def as_rows(block: str, queries: tuple) -> np.ndarray:
+    """int64 (n,) of config.BLOCK.queries; UserError for what is no whole number."""
+    rows = np.asarray(queries or (), object)
+    if not all(isinstance(row, int | np.integer) for row in rows):
+        raise UserError(f"config.{block}.queries is {tuple(queries)}: expected rows of the objects, whole numbers.")
+    return rows.astype(np.int64)
 
 
 def _check_range(queries: np.ndarray, total: int) -> None:

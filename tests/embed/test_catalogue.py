@@ -99,6 +99,7 @@ def test_scores_of_other_embeddings_do_not_count(workdir):
         ({"sort": "similarity"}, "name rows in config.catalogue.queries"),
         ({"sort": "similarity", "queries": (COUNT,)}, "rows 0 to 39"),
         ({"sort": "similarity", "queries": ("a",)}, "expected rows of the objects"),
+        ({"sort": "similarity", "queries": (1.5,)}, "expected rows of the objects"),
         ({"sort": "similarity", "queries": (LOST,)}, "has no embedding"),
     ],
 )

@@ -92,6 +92,8 @@ def test_many_tiles(workdir, vectors, monkeypatch):
     ("changes", "said"),
     [
         ({"queries": (150,)}, "rows 0 to 149"),
+        ({"queries": (1.5,)}, "expected rows of the objects, whole numbers"),
+        ({"queries": ("a",)}, "expected rows of the objects, whole numbers"),
         ({"queries": (7,)}, "no embedding or no magnitude"),
         ({"band": "i"}, "no column mag_i"),
         ({"engine": "annoy"}, "bands, faiss"),
