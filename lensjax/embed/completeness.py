@@ -50,12 +50,13 @@ def measure_completeness(config: Any, workdir: str | pathlib.Path, source: Any =
     cut = metrics.threshold_at_fpr(injected.bare, np.zeros(len(injected.bare)), settings.fpr)
     arcs = {**injected.arcs, "found": injected.arcs["score"] > cut}
     maps = {name: make_map(arcs, axis, settings) for name, axis in MAPS.items()}
-    about = {"FPR": settings.fpr, "CUT": float(cut), "N_GAL": len(injected.bare), "N_ARC": len(arcs["found"])}
+    taken, galaxies = int((injected.bare > cut).sum()), len(injected.bare)
+    about = {"FPR": settings.fpr, "CUT": float(cut), "N_GAL": galaxies, "N_FALSE": taken, "N_ARC": len(arcs["found"])}
     write(pathlib.Path(workdir) / NAME, maps, about)
     draw(pathlib.Path(workdir) / FIGURE, maps, settings)
     print(
         f"{pathlib.Path(workdir) / NAME}: {arcs['found'].mean():.1%} of {len(arcs['found'])} arcs around "
-        f"{len(injected.bare)} galaxies found, where {settings.fpr:.1%} of the galaxies alone are taken for lenses"
+        f"{galaxies} galaxies found, where {taken} of the galaxies alone are taken for lenses"
     )
     return arcs
 
