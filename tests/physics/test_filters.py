@@ -64,6 +64,7 @@ def test_line_kernel_is_a_skew_normal_about_its_mean():
         kernel = filters.line_kernel(omega, alpha).astype(float)
         x = np.arange(len(kernel)) - len(kernel) // 2
         law = scipy.stats.skewnorm(alpha, scale=omega)
+        assert x[-1] <= 2.6 * law.std() < x[-1] + 1
         expected = law.pdf(x + law.mean())
         np.testing.assert_allclose(kernel, expected / expected.sum(), atol=1e-6)
         assert (kernel * x).sum() == pytest.approx(0, abs=0.08 * omega)

@@ -38,3 +38,4 @@ def test_catalogue_noise_and_dust():
         bands.transmission(np.float32(0.1)), 10 ** (0.1 * np.array([-1.2856, -0.866, -0.4844])), rtol=1e-5
     )
     assert float(bands.mag(bands.flux(21.3))) == pytest.approx(21.3, abs=1e-4)
+    assert float(bands.mag(-1.0)) == pytest.approx(32.5, abs=1e-4)

@@ -45,7 +45,7 @@ TAKEN = {
     "airglow": {"wave": 4359.6},
     "galactic": {"wave": 4341.7, "fit_snr": 5.3},
     "continuum": {"contrast": 0.4},
-    "lens_line": {"wave": 2797.3 * 1.55, "contrast": 0.8},
+    "lens_line": {"z": 0.45, "wave": 2804.2 * 1.45, "contrast": 0.8},
     "neighbour": {"neighbour_ratio": 8.0, "neighbour_snr": 30.0},
     "oii": {"oii_odds": 0.7},
     "nearby": {"nearby_odds": 3.0},
@@ -53,6 +53,19 @@ TAKEN = {
     "oii_lines": {"snr_oiii": 2.6},
     "skewness": {"alpha": -0.1},
 }
+# What else they take.
+ALSO = [
+    ("spike", {"sigma": 40.0}),  # narrower than the instrument
+    ("fit", {"flux": -1.0}),
+    ("fit", {"flux": np.nan}),
+    ("noise", {"noise_scale": 9.0}),
+    ("weak", {"peak": 0.1}),
+    ("airglow", {"wave": lines.AURORAL[2], "fit_snr": 5.3}),
+    ("lens_line", {"z": 0.1, "wave": lines.HGAMMA * 1.1, "contrast": 0.8}),
+    ("oii_lines", {"snr_hbeta": 2.6}),
+    ("oii_lines", {"snr_halpha": 2.6}),
+    ("skewness", {"alpha": np.nan}),
+]
 # The same, and what saves the row.
 SAVED = {
     "broad": {"sigma": 320.0, "fit_snr": 8.5},
@@ -74,10 +87,10 @@ def with_row(values, row=2):
     return columns
 
 
-@pytest.mark.parametrize("name", TAKEN)
-def test_a_cut_takes_its_row_and_no_other(name):
+@pytest.mark.parametrize(("name", "values"), [*TAKEN.items(), *ALSO])
+def test_a_cut_takes_its_row_and_no_other(name, values):
     vet = settings(cuts=(*vetting.CUTS, "oii_lines", "skewness"))
-    out = select.apply(with_row(TAKEN[name]), vet)
+    out = select.apply(with_row(values), vet)
     assert out["cut"].tolist() == ["candidate"] * 2 + [name] + ["candidate"] * 3
     assert out["flags"].tolist() == [0, 0, 1 << list(select.CUTS).index(name), 0, 0, 0]
 
@@ -154,7 +167,7 @@ def test_the_best_observation_of_a_line_comes_first():
     columns["ra"], columns["dec"], columns["wave"] = np.full(5, 1.0), np.zeros(5), np.full(5, 4500.0)
     columns["dec"][4] = 1.0
     columns |= {"score": np.array([0.9, 0.7, 0.8, 0.6, 0.6])}
-    columns |= {"cut": np.array(["noise", "candidate", "candidate", "noise", "candidate"])}
+    columns |= {"cut": np.array(["noise", "control", "candidate", "noise", "candidate"])}
     assert select.count_repeats(columns).tolist() == [3, 2, 1, 4, 1]
     assert len(select.count_repeats({name: values[:0] for name, values in columns.items()})) == 0
 
@@ -216,12 +229,12 @@ def test_crowds_are_taken_in_their_own_frame(frame):
     assert np.all(cut[-10:] == frame) and np.mean(cut[:-10] == frame) < 0.02
 
 
-def test_what_is_already_cut_and_the_sky_make_no_crowd():
+@pytest.mark.parametrize(("name", "value", "cut"), [("noise", 9.0, "noise"), ("sky", True, "control")])
+def test_what_is_already_cut_and_the_sky_make_no_crowd(name, value, cut):
     columns = crowd(4205.0, "observed")
-    columns["noise"][-8:-4] = 9.0
-    columns["sky"][-4:] = True
-    cut = select.apply(columns, settings(cuts=("noise", "observed")))["cut"]
-    assert set(cut[-10:-8]) == {"candidate"} and set(cut[-4:]) == {"control"}
+    columns[name][-8:] = value
+    found = select.apply(columns, settings(cuts=("noise", "observed")))["cut"]
+    assert set(found[-10:-8]) == {"candidate"} and set(found[-8:]) == {cut}
 
 
 def test_distance_is_in_pixels_and_infinite_for_nothing():
