@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import lya
-from lensjax.physics import filters, grid
+from lensjax.physics import filters, grid, lines
 from lensjax.search import matched_filter, measure, spectra
 from lensjax.surveys.write import write_spplate
 
@@ -136,3 +136,35 @@ def test_the_lenss_own_lines_of_the_config_are_kept_out_of_the_continuum():
         beside = slice(place - 30, place + 31)
         errors.append(np.abs(out["model"][beside] - galaxy(z)[beside]).max())
     assert errors[0] < 0.2 * errors[1]
+
+
+def test_peak_contrast_and_widths_are_in_the_units_of_the_columns(monkeypatch):
+    """A Gaussian's peak is flux / (sqrt(2 pi) sigma), sigma in Angstrom, whatever the grid."""
+    wave, place = grid.wave(LOGLAM)[[500, 900]], np.array([500.0, 900.0])
+    fitted = {"flux": np.array([13.0, 20.0]), "sigma": np.array([150.0, 300.0]), "wave": wave}
+    fitted |= {"status": np.zeros(2, int), "snr": np.full(2, 8.0)}
+    monkeypatch.setattr(measure.lya, "fit_lines", lambda *arguments: dict(fitted))
+    model, wdisp = np.tile(np.linspace(1, 2, len(LOGLAM)), (2, 1)), np.tile(np.linspace(0.9, 1.3, len(LOGLAM)), (2, 1))
+    out = measure._measure_line(model, model, model, place, LOGLAM, wdisp)
+    peak = fitted["flux"] / np.sqrt(2 * np.pi) / (fitted["sigma"] / 299_792.458 * wave)
+    np.testing.assert_allclose(out["peak"], peak, rtol=1e-6)
+    np.testing.assert_allclose(out["contrast"], peak / model[0, [500, 900]], rtol=1e-6)
+    np.testing.assert_allclose(out["lsf"], 69.03 * wdisp[0, [500, 900]], rtol=1e-4)
+
+
+def test_companions_on_lines_of_the_sky_or_of_the_lens_do_not_count(monkeypatch):
+    """The second line would, as [OII], have its Hbeta at 5578.9 A of the sky and its Halpha at [OIII] of the lens."""
+    z_oii = np.array([0.25, 5578.9 / lines.HBETA - 1])
+    z = np.array([0.5, lines.HALPHA / lines.OIII[1] * (1 + z_oii[1]) - 1])
+    doublet = {"z_oii": z_oii, "oii_sigma": np.full(2, 1.3), "oii_flux": np.full(2, 20.0), "oii_chi2": np.full(2, 50.0)}
+    monkeypatch.setattr(measure.oii, "fit_doublet", lambda *arguments: dict(doublet))
+    flux, ivar = np.zeros((2, len(LOGLAM))), np.full((2, len(LOGLAM)), 4.0)
+    chunk = spectra.Chunk(np.arange(2), flux, ivar, ivar, np.ones(2, bool), flux, flux)
+    wave = lines.OII * (1 + z_oii)
+    line = {"wave": wave, "flux": np.full(2, 20.0), "sigma": np.full(2, 150.0), "chi2": np.full(2, 30.0)}
+    place = grid.pixel(wave, LOGLAM)
+    out = measure._measure_rivals(chunk, flux, ivar, place, LOGLAM, z.astype(np.float32), line, CONFIG.vet)
+    seen = [np.isfinite(out[f"flux_{name}_err"]).tolist() for name in ("hbeta", "oiii", "halpha")]
+    assert seen == [[True, False], [True, True], [True, False]]
+    assert out["oii_delta_chi2"].tolist() == [-20.0, -20.0]  # the doublet fits worse
+    assert (chunk.ivar == 4).all()
