@@ -40,6 +40,8 @@ def test_noise_scale_finds_underestimated_errors_and_ignores_spikes():
     residual[:, ::200] += 1e4
     scale = jax.jit(jax.vmap(robust.noise_scale))(residual, ivar)
     assert float(np.mean(scale)) == pytest.approx(1.5 * 2 * 1.96 / 4, rel=0.03)
+    half = np.where(np.arange(1192) % 2, ivar, 0)  # bad pixels do not count
+    assert float(np.mean(jax.vmap(robust.noise_scale)(residual, half))) == pytest.approx(1.5 * 2 * 1.96 / 4, rel=0.04)
     assert float(robust.noise_scale(residual[0] * 0.1 * (ivar[0] > 3), ivar[0])) == 1.0
     assert float(robust.noise_scale(residual[0], ivar[0] * 0)) == 1.0
 

@@ -203,3 +203,14 @@ def test_a_table_from_before_there_were_cuts_gets_the_column(run):
     pq.write_table(pq.read_table(path).drop(["cut"]), path)
     vet.vet(config_of(), run)
     assert cuts_of(run)[3] == "candidate" and pq.read_schema(path).names == list(shards.COLUMNS)
+
+
+def test_hits_keep_their_place_in_a_table_that_is_read_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(vet, "BATCH", 2)
+    columns = {name: np.zeros(6) for name in vet.NEEDED} | {n: [[]] * 6 for n in ("waves", "line_scores")}
+    columns |= {"score": np.array([0.9, 0.5, np.nan, 0.2, 0.7, 0.8]), "selected": np.arange(6) != 4}
+    columns |= {"sky": np.arange(6) >= 4}  # the last is an object in a fiber that was meant for the sky
+    pq.write_table(pa.table(columns), tmp_path / "scores.parquet")
+    hits, counts = vet.collect(tmp_path / "scores.parquet", 0.5)
+    assert hits["index"].tolist() == [0, 4, 5] and hits["sky"].tolist() == [False, True, False]
+    assert counts == {"galaxies": 4, "sky_fibers": 1}
