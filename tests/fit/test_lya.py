@@ -95,17 +95,44 @@ def one_shape():
 
 
 def test_pulls_and_coverage():
-    """Flux, wavelength and width at S/N of some 15; the interval of alpha (benchmarks/fits.py: on 20,000 lines)."""
+    """Flux, wavelength and level at S/N of some 15; the interval of alpha (benchmarks/fits.py: on 20,000 lines)."""
     num = 1500
     rng = np.random.default_rng(5)
     alpha = np.exp(rng.uniform(np.log(0.5), np.log(5), num))
     truth = {"flux": np.full(num, 15.0), "wave": rng.uniform(4200, 4900, num)}
     table = lya.fit_lines(*spectra(**truth, omega=np.full(num, 2.6), alpha=alpha, error=np.full(num, 0.35)), LOGLAM)
+    truth |= {"level": np.full(num, 0.2), "z_source": truth["wave"] / 1215.67 - 1}
     for name in truth:
         pull = (table[name] - truth[name]) / table[f"{name}_err"]
         assert abs(pull.mean()) < 0.05 + 3 / np.sqrt(num) and abs(pull.std() - 1) < 0.05 + 3 / np.sqrt(2 * num)
     held = (table["alpha_lower"] <= alpha) & (alpha <= table["alpha_upper"])
     assert held.mean() == pytest.approx(0.68, abs=0.02 + 3 * 0.012)
+
+
+def test_the_error_of_the_equivalent_width_is_the_scatter_of_the_ratio():
+    """Flux and level are anticorrelated: a high level takes from the flux, and adds to what divides it."""
+    rng, centre = np.random.default_rng(6), np.log10(4500.0)
+    spread = np.diag([0.3, 0.04, 0.1, 0.1, 0.1]) ** 2
+    spread[0, 1] = spread[1, 0] = -0.8 * 0.3 * 0.04
+    draws = rng.multivariate_normal([8.0, 0.1, 0.0, 0.7, 0.5], spread, 100_000).T
+
+    def ew(params, covariance):
+        number = params.shape[1]
+        solution = staged.Solution(params, np.repeat(covariance[..., None], number, -1), *[np.zeros(number)] * 4)
+        error = np.sqrt(np.diagonal(solution.covariance).T)
+        table = lya._line_columns(solution, np.zeros_like(params), error, np.full(number, centre), np.full(number, 0.9))
+        return table["ew"], table["ew_err"]
+
+    best, error = ew(np.array([[8.0], [0.1], [0.0], [0.7], [0.5]]), spread)
+    assert best[0] == pytest.approx(8.0 * 4500 * 2.302585e-4, rel=1e-5)
+    assert error[0] == pytest.approx(ew(draws, spread)[0].std(), rel=0.02)
+
+
+def test_a_mirrored_line_has_the_opposite_skewness_and_the_inverse_asymmetry():
+    red, blue = (lya._shape_columns(*(sign * np.array([g]) for g in (0.5, 0.3, 0.7))) for sign in (1, -1))
+    np.testing.assert_allclose(red["a_lambda"] * blue["a_lambda"], 1)
+    np.testing.assert_allclose(red["alpha"], -blue["alpha"])
+    assert red["a_lambda"][0] > 1 and red["a_lambda_lower"][0] < red["a_lambda"][0] < red["a_lambda_upper"][0]
 
 
 def test_the_lesser_table_simulated_is_measured_without_bias(real_data):
