@@ -14,7 +14,7 @@ from lensjax.fit import lya, skewnormal, staged
 from lensjax.physics import grid
 from lensjax.search.calibration import find_probability
 from lensjax.search.measure import make_subtraction
-from lensjax.search.spectra import Columns, read_hits
+from lensjax.search.spectra import Columns, read_hits, wide_window
 from lensjax.search.vet import FUNNEL_NAME, HITS_NAME
 from lensjax.sims.lya import lens_mask, masked_lines
 
@@ -79,8 +79,7 @@ def read_vetted(config: Any, folder: pathlib.Path, scorer: str, read_spectra: Ca
     best = {name: values[:limit] for name, values in chosen.items()}
     lost = np.flatnonzero(hits["cut"] != "candidate") if len(hits["cut"]) else np.zeros(0, int)
     lost = lost[np.argsort(-hits["score"][lost], kind="stable")][:limit]
-    both = np.array([config.vet.window, config.data.window])
-    loglam = grid.window(both.min(), both.max())
+    loglam = wide_window(config)
     spectra = read_spectra(config, best, loglam)
     return Vetted(
         json.loads(paths[0].read_text()),

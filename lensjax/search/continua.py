@@ -12,6 +12,7 @@ from lensjax.core.journal import Progress
 from lensjax.physics import grid
 from lensjax.search import score
 from lensjax.search.inject import MOST_FILES
+from lensjax.search.spectra import wide_window
 from lensjax.sims import continua
 from lensjax.surveys import Block, concatenate, find_files
 
@@ -29,7 +30,7 @@ def build_continua(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
     Raises UserError for input with too few objects that config.select accepts and config.continua.least_snr passes.
     """
     folder, settings = pathlib.Path(workdir), config.continua
-    loglam = score.wide_window(config)
+    loglam = wide_window(config)
     objects = read_objects(config, loglam)
     if len(objects.z) < FEW * settings.vectors:
         raise UserError(

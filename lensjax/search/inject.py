@@ -23,7 +23,7 @@ from lensjax.physics import grid
 from lensjax.search import calibration, completeness, inject_figures, score, select, shards, systems
 from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
-from lensjax.search.spectra import Chunk, Columns
+from lensjax.search.spectra import Chunk, Columns, wide_window
 from lensjax.search.vet import HITS_NAME, check_settings, vet
 from lensjax.surveys import Block, concatenate, find_files
 
@@ -86,7 +86,7 @@ def read_hosts(config: Any, paths: list[str]) -> tuple[Block, Block]:
     grow with the survey.
     """
     order = np.random.default_rng([config.seed, STREAM])
-    read = score.make_read(config, score.wide_window(config), score.load_catalogue(config))
+    read = score.make_read(config, wide_window(config), score.load_catalogue(config))
     most = -(-config.inject.hosts // min(len(paths), MOST_FILES))
     parts: dict[str, list[Block]] = {"hosts": [], "sky": []}
     for path in order.permutation(paths):
@@ -132,7 +132,7 @@ def _run(config: Any, folder: pathlib.Path, mark: str, scorer: Scorer, hosts: Bl
 def make_recovery(config: Any, folder: pathlib.Path, scorer: Scorer, hosts: Block) -> Callable[[np.ndarray], Columns]:
     """recover(numbers (n,) of lines) -> columns (n,): the injection's TRUTH, host, score, hit_wave, hit, cut, found."""
     loglam = scorer.loglam
-    wide = score.wide_window(config)
+    wide = wide_window(config)
     first = grid.index0(loglam) - grid.index0(wide)
     inside = slice(first, first + len(loglam))
     draw = systems.of(config).injection.make_inject(config, loglam)
@@ -228,7 +228,7 @@ CONTROL_NAME = "injected_control.parquet"
 
 def write_control(config: Any, folder: pathlib.Path, scorer: Scorer, hosts: Block, sky: Block) -> None:
     """Scores of the hosts and the sky fibers as they are, for the calibration where no search is in `folder`."""
-    first = grid.index0(scorer.loglam) - grid.index0(score.wide_window(config))
+    first = grid.index0(scorer.loglam) - grid.index0(wide_window(config))
     inside = slice(first, first + len(scorer.loglam))
     scores, size = [], config.search.batch_size
     block = concatenate([hosts, sky])

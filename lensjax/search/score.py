@@ -142,12 +142,6 @@ def drop_unsearchable(block: Block, loglam: np.ndarray, config: Any) -> Block:
     return block._replace(ivar=np.where(seen[:, None], block.ivar, 0), table={**block.table, "status": status})
 
 
-def wide_window(config: Any) -> np.ndarray:
-    """Grid (P,) that holds config.data.window and config.vet.window."""
-    both = np.array([config.vet.window, config.data.window])
-    return grid.window(both.min(), both.max())
-
-
 def annotate(block: Block, cuts: Any) -> tuple[Block, np.ndarray]:
     """The block with its status completed by the pre-selection, and which rows are selected, bool (N,)."""
     selected, reason = select(block.table, cuts)

@@ -2,10 +2,11 @@
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from lensjax.physics import grid
 from lensjax.surveys import Block, read_block
 from lensjax.surveys.tables import FIRST_BOSS_PLATE
 
@@ -27,6 +28,12 @@ class Chunk(NamedTuple):
     readable: np.ndarray
     beside_flux: np.ndarray
     beside_ivar: np.ndarray
+
+
+def wide_window(config: Any) -> np.ndarray:
+    """Grid (P,) that holds config.data.window and config.vet.window."""
+    both = np.array([config.vet.window, config.data.window])
+    return grid.window(both.min(), both.max())
 
 
 def read_hits(hits: Columns, loglam: np.ndarray, size: int) -> Iterator[Chunk]:

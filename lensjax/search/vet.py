@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 import lensjax
 from lensjax.core.files import replacing, write_text
 from lensjax.core.journal import Progress
-from lensjax.physics import grid
 from lensjax.search import calibration, control, select, shards, systems
-from lensjax.search.spectra import Columns, read_hits
+from lensjax.search.spectra import Columns, read_hits, wide_window
 from lensjax.surveys import catalogues, known
 
 HITS_NAME, FUNNEL_NAME = "hits.parquet", "vetting.json"
@@ -132,8 +131,7 @@ def measure(config: Any, hits: Columns) -> Columns:
     system = systems.of(config)
     if not len(hits["wave"]):
         return {**hits, "hit_wave": hits["wave"], **system.nothing_measured()}
-    both = np.array([config.vet.window, config.data.window])
-    loglam = grid.window(both.min(), both.max())
+    loglam = wide_window(config)
     measure_chunk = system.make_measure(config, loglam)
     parts, progress = [], Progress(len(hits["wave"]), 0, "vetting", unit="hit")
     with contextlib.closing(progress):
