@@ -118,7 +118,7 @@ def first_cut(index: np.ndarray, cut: np.ndarray) -> tuple[np.ndarray, np.ndarra
     index, cut: (M,) of lines, those of an object one behind the other and best first.
     """
     kept = np.isin(cut, (select.CANDIDATE, select.CONTROL))
-    order = np.lexsort((np.arange(len(index)), ~kept, index))
+    order = np.lexsort((~kept, index))  # stable: the best first
     objects, first = np.unique(index[order], return_index=True)
     return objects, cut[order][first]
 
