@@ -82,7 +82,6 @@ def significance(
     loglam: np.ndarray,
     settings: Any,
     practical: bool,
-    sky_rms: np.ndarray | None = None,
     own_lines: Sequence[float] = lines.LENS_LINES,
 ) -> jax.Array:
     """S/N of a line of the search's kernel on every pixel of one spectrum.
@@ -93,7 +92,6 @@ def significance(
         loglam: (P,) window.
         settings: config.search.matched_filter.
         practical: reject lone-pixel spikes, and mask the lens galaxy's own lines alone.
-        sky_rms: (P,) rms of flux x sqrt(ivar) over sky fibers, if known.
         own_lines: those of the lens galaxy that a practical search masks, Angstrom at rest.
 
     Returns:
@@ -105,8 +103,6 @@ def significance(
     else:
         masked = mask_lines(z, loglam, settings.mask_pixels)
     ivar = jnp.where(masked, 0.0, example["ivar"])
-    if sky_rms is not None:
-        ivar = ivar / np.maximum(sky_rms, 1.0).astype(np.float32) ** 2
     design = templates.make_design(basis, float(loglam[0]), len(loglam), z)
     ivar = jnp.where(jnp.any(design[: len(basis.vectors)] != 0, axis=0), ivar, 0.0)  # where the templates reach
     model, _ = templates.fit_templates(flux, ivar, design)
@@ -152,21 +148,18 @@ def decide(snr: jax.Array, loglam: np.ndarray, settings: Any) -> Prediction:
     }
 
 
-def make_predict(
-    config: Any, practical: bool = False, sky_rms: np.ndarray | None = None
-) -> Callable[[Any, Any, dict[str, jax.Array]], Prediction]:
+def make_predict(config: Any, practical: bool = False) -> Callable[[Any, Any, dict[str, jax.Array]], Prediction]:
     """predict(params, model_state, batch) -> predictions (N,), as a network's Task gives; the first two are not read.
 
     Args:
         config: needs data.window, sim.continuum and search.matched_filter.
         practical: reject lone-pixel spikes.
-        sky_rms: (P,) see `significance`.
     """
     settings = config.search.matched_filter
     loglam, basis, own_lines = grid.window(*config.data.window), load_basis(config), masked_lines(config)
 
     def predict_one(example: dict[str, jax.Array]) -> Prediction:
-        snr = significance(example, basis, loglam, settings, practical, sky_rms, own_lines)
+        snr = significance(example, basis, loglam, settings, practical, own_lines)
         return decide(snr, loglam, settings)
 
     def predict(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> Prediction:
