@@ -16,7 +16,7 @@ CIV_SPEED = -10_000.0  # km/s behind the quasar, beyond which nothing can be C I
 WIDE = 150  # pixels each way in which a trough is looked for
 SMOOTH = 5  # pixels of the running mean that it is looked for in
 TROUGH_LEVEL = 0.9  # of the continuum: below it is absorption (Weymann et al. 1991, ApJ 373, 23)
-BRIGHT = 60  # percentile of the running mean on either side that stands for the continuum where none is given
+BRIGHT = 60  # percentile of the running mean on either side that stands for the continuum
 LEAST_SIDE = 40  # pixels with data that a side has at least, to tell a level
 
 
@@ -52,23 +52,22 @@ def measure_all(
     loglam: np.ndarray,
     z_qso: np.ndarray,
     wdisp: np.ndarray | None = None,
-    continuum: np.ndarray | None = None,
 ) -> Columns:
     """Columns of `mgii.fit_doublets`, `metals.measure_metals`, `metals.measure_rivals` and `measure_context`.
 
     Args: as of the first, and z_qso (N,).
     """
-    columns = mgii.fit_doublets(flux, ivar, z, loglam, wdisp, continuum)
+    columns = mgii.fit_doublets(flux, ivar, z, loglam, wdisp)
     columns |= metals.measure_metals(flux, ivar, columns, loglam)
     columns |= metals.measure_rivals(flux, ivar, columns, loglam)
-    return columns | measure_context(flux, ivar, columns, loglam, z_qso, continuum)
+    return columns | measure_context(flux, ivar, columns, loglam, z_qso)
 
 
-def measure_context(flux, ivar, columns: Columns, loglam, z_qso, continuum=None) -> Columns:
+def measure_context(flux, ivar, columns: Columns, loglam, z_qso) -> Columns:
     """Where the absorber is, beside what, and C IV in its place.
 
     Args:
-        flux, ivar, continuum: (N, P) as of `mgii.fit_doublets`. columns: of it. loglam: (P,). z_qso: (N,).
+        flux, ivar: (N, P) as of `mgii.fit_doublets`. columns: of it. loglam: (P,). z_qso: (N,).
 
     Returns:
         (N,) arrays: dv: velocity towards us relative to the quasar, km/s. wave: of 2796, A. sky_distance: pixels from
@@ -82,13 +81,12 @@ def measure_context(flux, ivar, columns: Columns, loglam, z_qso, continuum=None)
     distance = np.abs(places[:, :, None] - grid.pixel(listed, loglam)).min((0, 2))
     z_civ = mgii.MIDDLE * (1 + z) / CIV_MIDDLE - 1
     out = {"dv": speed(z, z_qso), "wave": lines.MGII[0] * (1 + z), "sky_distance": distance}
-    out |= {"trough": trough(flux, ivar, places, continuum)}
+    out |= {"trough": trough(flux, ivar, places)}
     out |= {"z_civ": z_civ, "civ_dv": speed(z_civ, z_qso), "civ_delta_chi2": np.full(len(z), np.nan)}
     rows = np.flatnonzero(out["civ_dv"] > CIV_SPEED)
     if len(rows):
-        under = None if continuum is None else np.asarray(continuum)[rows]
         position = grid.pixel(mgii.MIDDLE * (1 + z[rows]), loglam)
-        y, weight, _ = mgii.normalise(flux[rows], ivar[rows], position, under, doublet.HALF_WIDTH)
+        y, weight, _ = mgii.normalise(flux[rows], ivar[rows], position, None, doublet.HALF_WIDTH)
         out["civ_delta_chi2"][rows] = civ_delta_chi2(y, weight)
     return out
 
@@ -109,20 +107,17 @@ def speed(z: np.ndarray, z_qso: np.ndarray) -> np.ndarray:
     return grid.C_KMS * (square - 1) / (square + 1)
 
 
-def trough(flux: np.ndarray, ivar: np.ndarray, places: np.ndarray, continuum: np.ndarray | None = None) -> np.ndarray:
+def trough(flux: np.ndarray, ivar: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Length (N,), km/s, of the stretch around the lines at `places` (2, N) in which the smoothed flux is below 0.9.
 
-    In units of the continuum, else of the lower of two levels: the 60th percentiles of the smoothed 150 pixels on
-    either side. A trough is below both; the wing of an emission line is not. Bad pixels belong to the stretch.
+    In units of the lower of two levels: the 60th percentiles of the smoothed 150 pixels on either side. A trough is
+    below both; the wing of an emission line is not. Bad pixels belong to the stretch.
     """
     middle = np.rint(places.mean(0))
     y, weight = cut(flux, middle, WIDE), cut(ivar, middle, WIDE)
     y = np.where(weight > 0, y, np.nan)
     smooth = _running_mean(y)
-    if continuum is None:
-        under = np.fmin(_level(smooth[:WIDE]), _level(smooth[WIDE + 1 :]))[None]
-    else:
-        under = cut(continuum, middle, WIDE)
+    under = np.fmin(_level(smooth[:WIDE]), _level(smooth[WIDE + 1 :]))
     clear = np.nan_to_num(smooth / np.where(under > 0, under, np.inf)) >= TROUGH_LEVEL
     x = np.arange(-WIDE, WIDE + 1)[:, None]
     left, right = np.rint(places - middle)
