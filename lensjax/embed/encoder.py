@@ -35,14 +35,11 @@ class Encoder(NamedTuple):
     finder: Probe | None = None
 
 
-def make_encoder(
-    config: Any, workdir: str | pathlib.Path, task: Task | None = None, output: str = "embedding"
-) -> Encoder:
+def make_encoder(config: Any, workdir: str | pathlib.Path, output: str = "embedding") -> Encoder:
     """The encoder trained in workdir, else the released one of config.system.
 
-    task: stands in for the config's. output: of its predictions, what `embed` returns. UserError where there are no
-    weights, or of another system or model. Every process works on its own devices, so that hosts need not wait for
-    each other.
+    output: which of the predictions `embed` returns. UserError where there are no weights, or of another system or
+    model. Every process works on its own devices, so that hosts need not wait for each other.
     """
     path = find_weights(config, workdir)
     stored, params, model_state = checkpoint.restore_for_inference(path)
@@ -50,10 +47,9 @@ def make_encoder(
         raise UserError(f"{path} holds weights of {stored.system!r}, and the config is of {config.system!r}: take its.")
     print(f"weights: {path}", file=sys.stderr)
     config = with_weights(config, stored)
-    if task is None:
-        task = make_task(config)
-        expected = jax.eval_shape(task.init, jax.random.key(0))[:2]
-        checkpoint.check_same((params, model_state), expected, str(path))
+    task = make_task(config)
+    expected = jax.eval_shape(task.init, jax.random.key(0))[:2]
+    checkpoint.check_same((params, model_state), expected, str(path))
     arrays = checkpoint.digest({"params": params, "model_state": model_state})
     read_as = settings.to_json({"stretch": config.model.stretch.to_dict(), "size": config.augment.size})
     identity = hashlib.sha256(f"{arrays}{read_as}".encode()).hexdigest()

@@ -12,10 +12,10 @@ from ml_collections import config_dict
 
 from lensjax.core import checkpoint, settings, sharding
 from lensjax.core.errors import UserError
-from lensjax.core.task import Task
 from lensjax.physics import grid
 from lensjax.search import systems
 from lensjax.sims.continua import SHIPPED
+from lensjax.tasks import make_task
 from lensjax.tasks.classify import OBSERVED
 
 RELEASED = pathlib.Path(__file__).parents[2] / "weights"
@@ -39,10 +39,10 @@ class Scorer(NamedTuple):
     config: Any = None
 
 
-def make_scorer(config: Any, workdir: str | pathlib.Path, task: Task | None = None) -> Scorer:
-    """The scorer that config.search.scorer names. `task` stands in for the network's. UserError for a wrong name."""
+def make_scorer(config: Any, workdir: str | pathlib.Path) -> Scorer:
+    """The scorer that config.search.scorer names. UserError for a wrong name."""
     makers = {
-        "network": lambda: network(config, workdir, task),
+        "network": lambda: network(config, workdir),
         "matched_filter": lambda: traditional(config, practical=False),
         "practical_filter": lambda: traditional(config, practical=True),
     }
@@ -112,19 +112,16 @@ class Member(NamedTuple):
     model_state: Any
 
 
-def load_member(config: Any, workdir: str | pathlib.Path, task: Task | None = None) -> Member:
+def load_member(config: Any, workdir: str | pathlib.Path) -> Member:
     """The network of `workdir`, or of released weights; UserError for arrays that do not fit its config."""
     config, params, model_state = restore(config, workdir)
-    if task is None:
-        from lensjax.tasks import make_task
-
-        task = make_task(config)
-        expected = jax.eval_shape(task.init, jax.random.key(0))[:2]
-        checkpoint.check_same((params, model_state), expected, str(workdir))
+    task = make_task(config)
+    expected = jax.eval_shape(task.init, jax.random.key(0))[:2]
+    checkpoint.check_same((params, model_state), expected, str(workdir))
     return Member(config, task.predict, params, model_state)
 
 
-def network(config: Any, workdir: str | pathlib.Path, task: Task | None = None) -> Scorer:
+def network(config: Any, workdir: str | pathlib.Path) -> Scorer:
     """The trained network of the workdir, or the released one, alone or averaged with those of config.search.ensemble.
 
     UserError for a member that is not there, or of another window.
@@ -135,7 +132,7 @@ def network(config: Any, workdir: str | pathlib.Path, task: Task | None = None) 
                 f"config.search.ensemble names {path!r}, where no checkpoint and no {checkpoint.WEIGHTS_NAME} is: give "
                 "workdirs of trainings, or folders of released weights."
             )
-    members = [load_member(config, path, task) for path in (workdir, *config.search.ensemble)]
+    members = [load_member(config, path) for path in (workdir, *config.search.ensemble)]
     window = tuple(members[0].config.data.window)
     for path, member in zip(config.search.ensemble, members[1:], strict=True):
         if tuple(member.config.data.window) != window:

@@ -30,7 +30,7 @@ def load(monkeypatch, *members):
     """Make `network` find these members, in order."""
     stack = list(members)
     monkeypatch.setattr(checkpoint, "has_weights", lambda folder: True)
-    monkeypatch.setattr(restore, "load_member", lambda config, workdir, task=None: stack.pop(0))
+    monkeypatch.setattr(restore, "load_member", lambda config, workdir: stack.pop(0))
 
 
 def test_settings_that_older_weights_lack_are_the_configs(tmp_path):
