@@ -38,14 +38,14 @@ class Injected(NamedTuple):
     arcs: Columns
 
 
-def measure_completeness(config: Any, workdir: str | pathlib.Path, source: Any = None) -> Columns:
+def measure_completeness(config: Any, workdir: str | pathlib.Path) -> Columns:
     """Write completeness.fits and completeness.png: which arcs around config.embed.input's galaxies are found.
 
-    The finder is the network of the system "lens", or the probe of workdir for the system "ssl". source: stands in for
-    the cutouts. Returns the arcs, with found (A,). UserError without a finder, or without a usable galaxy.
+    The finder is the network of the system "lens", or the probe of workdir for the system "ssl". Returns the arcs, with
+    found (A,). UserError without a finder, or without a usable galaxy.
     """
     settings = config.completeness
-    cutouts = source if isinstance(source, Cutouts) else open_cutouts(config.embed.input, config.data.size)
+    cutouts = open_cutouts(config.embed.input, config.data.size)
     injected = inject(config, cutouts, make_scorer(config, pathlib.Path(workdir)))
     cut = metrics.threshold_at_fpr(injected.bare, np.zeros(len(injected.bare)), settings.fpr)
     arcs = {**injected.arcs, "found": injected.arcs["score"] > cut}

@@ -102,9 +102,9 @@ def equations_at_rest(flux: jax.Array, ivar: jax.Array, basis: Basis, where: Pla
     return lower[both], moment
 
 
-def polynomials(num: int, terms: int = NUM_POLYNOMIALS) -> np.ndarray:
-    """Legendre polynomials 0 ... terms-1 over `num` pixels mapped on [-1, 1]: (terms, num) float32."""
-    return np.polynomial.legendre.legvander(np.linspace(-1, 1, num), terms - 1).T.astype(np.float32)
+def polynomials(num: int) -> np.ndarray:
+    """Legendre polynomials 0, 1, 2 over `num` pixels mapped on [-1, 1]: (NUM_POLYNOMIALS, num) float32."""
+    return np.polynomial.legendre.legvander(np.linspace(-1, 1, num), NUM_POLYNOMIALS - 1).T.astype(np.float32)
 
 
 def make_design(basis: Basis, loglam0_window: float, num: int, z: jax.Array) -> jax.Array:

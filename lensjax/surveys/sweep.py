@@ -25,10 +25,10 @@ VECTORS = ("flux", "psfsize", "psfdepth", "nobs")  # one value a band: FLUX (N, 
 MISSING = -99.0
 
 
-def wanted_columns(bands: str = "grz") -> list[str]:
+def wanted_columns() -> list[str]:
     """Names, in capitals, of all columns that `standardise` can use."""
     single = [name for names in (*SCALARS.values(), *IDENTITIES.values(), *TEXTS.values()) for name in names]
-    return single + [name.upper() for name in VECTORS] + [f"{n}_{b}".upper() for n in VECTORS for b in bands]
+    return single + [name.upper() for name in VECTORS] + [f"{n}_{b}".upper() for n in VECTORS for b in "grz"]
 
 
 def standardise(columns: dict[str, np.ndarray], num: int, bands: str = "grz") -> dict[str, np.ndarray]:
@@ -110,17 +110,17 @@ def _vector(found: dict, name: str, num: int, bands: str) -> np.ndarray:
     return np.stack([_real(column) for column in each], axis=1)
 
 
-def read_sweep(path, bands: str = "grz") -> dict[str, np.ndarray]:
+def read_sweep(path) -> dict[str, np.ndarray]:
     """The columns of `standardise` of a sweep or tractor table; UserError where the file cannot be used.
 
     Only the needed columns are taken from the (memory-mapped) file.
     """
     try:
         units = [unit for unit in open_fits(path) if column_names(unit)]
-        columns = read_columns(units[0], wanted_columns(bands)) if units else {}
+        columns = read_columns(units[0], wanted_columns()) if units else {}
     except BadFile as error:
         raise UserError(f"the catalogue {path} cannot be used: {error}; give a sweep or tractor FITS table") from None
     if not all(set(SCALARS[name]) & set(columns) for name in ("ra", "dec")):
         names = ", ".join(column_names(units[0])) if units else "of no table"
         raise UserError(f"the catalogue {path} has the columns {names}: expected RA and DEC, as in a sweep file")
-    return standardise(columns, len(next(iter(columns.values()))), bands)
+    return standardise(columns, len(next(iter(columns.values()))))

@@ -47,12 +47,12 @@ def write_spplate(path, loglam, flux, ivar, table, wdisp=None, and_mask=None, sk
     return best
 
 
-def write_spec(path, loglam, flux, ivar, row, wdisp=None, and_mask=None, sky=None) -> None:
+def write_spec(path, loglam, flux, ivar, row, wdisp=None, and_mask=None) -> None:
     """Write one spectrum as a spec-lite file: arrays (P,); `row` the known values of Block.table, for the SPALL row."""
     zero = np.zeros(len(loglam), np.float32)
     mask = zero.astype(np.int32) if and_mask is None else np.asarray(and_mask, np.int32)
     coadd = {"flux": flux, "loglam": loglam, "ivar": ivar, "and_mask": mask, "or_mask": mask}
-    coadd |= {"wdisp": zero + 1 if wdisp is None else wdisp, "sky": zero if sky is None else sky, "model": zero}
+    coadd |= {"wdisp": zero + 1 if wdisp is None else wdisp, "sky": zero, "model": zero}
     rows = full_table(1, {name: np.atleast_1d(value) for name, value in row.items()})
     coadd = {name: np.asarray(value, np.int32 if "mask" in name else np.float32) for name, value in coadd.items()}
     header = {"PLATEID": int(rows["plate"][0]), "MJD": int(rows["mjd"][0]), "FIBERID": int(rows["fiberid"][0])}
