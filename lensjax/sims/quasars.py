@@ -38,11 +38,6 @@ def read_library(source: str) -> continua.Library:
     return continua.read_library(source, SHIPPED)
 
 
-def principal(library: continua.Library, num: int, rest: tuple[float, float]) -> np.ndarray:
-    """As `continua.principal`: the mean quasar and the first axes of the scatter over `rest` (A), (num, M)."""
-    return continua.principal(library, num, rest)
-
-
 def make_quasars(library: continua.Library) -> Quasars:
     """The library as arrays of the device."""
     arrays = (library.vectors, library.coefficients)

@@ -17,7 +17,7 @@ import numpy as np
 from lensjax.core.errors import UserError
 from lensjax.fit import templates
 from lensjax.physics import filters, grid, lines, quasar
-from lensjax.sims import quasars
+from lensjax.sims import continua, quasars
 from lensjax.tasks import companions
 from lensjax.tasks.features import CLIP, ERROR_SCALE, scatter
 
@@ -94,7 +94,7 @@ def make_constants(config: Any) -> Example:
     library = quasars.read_library(config.sim.continuum)
     (low, high), (nearest, farthest) = config.data.window, config.sim.redshift
     rest = (max(low / (1 + farthest), FOREST), high / (1 + nearest))
-    vectors = quasars.principal(library, config.model.templates, rest)
+    vectors = continua.principal(library, config.model.templates, rest)
     return {"loglam0": jnp.float32(library.loglam0), "templates": jnp.asarray(vectors, jnp.float32)}
 
 

@@ -126,7 +126,7 @@ def test_what_a_member_does_not_show_is_that_of_its_like():
     wave = grid.wave(own.loglam0 + grid.STEP * np.arange(own.vectors.shape[1]))
     level = own.coefficients @ own.vectors[:, (wave > 1216) & (wave < 6765)].mean(1)
     assert level.min() > 0 and level.max() < 4  # of a median of 1
-    lengths = [quasars.principal(x, 6, (1300.0, 6000.0)) for x in (own, library)]
+    lengths = [continua.principal(x, 6, (1300.0, 6000.0)) for x in (own, library)]
     inside = [grid.wave(x.loglam0 + grid.STEP * np.arange(x.vectors.shape[1])) for x in (own, library)]
     sizes = [np.sqrt((v[1:, (w > 1300) & (w < 6000)] ** 2).mean(1)) for v, w in zip(lengths, inside, strict=True)]
     assert np.all(sizes[0] < 4 * sizes[1]) and np.all(sizes[0] > sizes[1] / 2)  # without a prior, 50 times

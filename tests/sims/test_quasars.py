@@ -54,7 +54,7 @@ def test_quasars_of_the_user_are_drawn_at_their_own_redshift(shipped):
 
 
 def test_principal_vectors_span_the_scatter(shipped):
-    vectors = quasars.principal(shipped, 6, (1400.0, 6000.0))
+    vectors = continua.principal(shipped, 6, (1400.0, 6000.0))
     wave = grid.wave(shipped.loglam0 + grid.STEP * np.arange(vectors.shape[1]))
     inside = (wave >= 1400) & (wave <= 6000)
     assert vectors.shape[0] == 6 and vectors[0, inside].mean() == pytest.approx(1, rel=1e-3)
