@@ -13,6 +13,7 @@ from lensjax.core.task import State, Task
 from lensjax.models import init_variables, make_model
 from lensjax.physics import grid, lines
 from lensjax.tasks import losses
+from lensjax.tasks.features import make_features
 
 OBSERVED = ("flux", "ivar", "z")  # of what a survey gives; nothing of a mock's truth reaches the network
 # Two kinds of line that config.model.kinds can tell apart -> 1 for the first, from the truth of a batch.
@@ -41,7 +42,7 @@ def make_task(
     describe: (what the network returns, snr (N, P), mask (N, P)) -> dict of (N, ...) that a prediction holds beside
     logit and score; default, `make_describe(config)`: the best line.
     """
-    extract, constants = features or _make_features(config)
+    extract, constants = features or make_features(config)
     objective, describe = objective or make_objective(config), describe or make_describe(config)
     module = make_model(config.model)
     loglam = grid.window(*config.data.window)
@@ -110,12 +111,6 @@ def map_chunks(run: Callable[[Any], Any], batch: dict[str, jax.Array], chunk: in
 
     out = jax.lax.map(run, jax.tree.map(fold, batch))
     return jax.tree.map(lambda x: x.reshape(pieces * chunk, *x.shape[2:])[:size], out)
-
-
-def _make_features(config: Any) -> tuple[Features, Any]:
-    from lensjax.tasks.features import make_features
-
-    return make_features(config)
 
 
 def _make_prepare(extract: Features) -> Callable[[dict[str, jax.Array], Any], tuple[jax.Array, jax.Array, jax.Array]]:
