@@ -7,7 +7,7 @@ Everything is for one example and runs on the device; the caller vmaps. Blur and
 of the drawn PSF and noise, so the image's own are followed through every step: dust and interpolation change them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from jax.scipy.ndimage import map_coordinates
 
 from lensjax.core.errors import UserError
 from lensjax.physics.bands import BANDS, FWHM, PIXEL, transmission
+from lensjax.sims.draws import lognormal
 
 Example = dict[str, jax.Array]
 STEPS = ("gain", "extinction", "rotation", "scale", "blur", "crop", "noise")
@@ -103,7 +104,7 @@ def draw_view(key: jax.Array, settings: Any) -> View:
     bands, grain = len(settings.psf), size * size * len(settings.psf)
     normal = jax.random.normal(key, (grain + len(laws) + 6 + bands,))
     normal, brightness, colour = normal[: -bands - 1], normal[-1], normal[-bands - 1 : -1]
-    levels = lognormal(normal[grain:-5], laws)
+    levels = lognormal(laws, normal[grain:-5])
     own_psf, own_noise, psf, noise = levels[1:].reshape(4, bands)
     turn, mirror, stretch, *shift = jax.scipy.special.ndtr(normal[-5:])  # uniform in (0, 1)
     low, high = settings.scale
@@ -137,12 +138,6 @@ def centre(image: jax.Array, size: int) -> jax.Array:
     check_size(image.shape[0], size, 0)
     start = (image.shape[0] - size) // 2
     return image[start : start + size, start : start + size]
-
-
-def lognormal(normal: jax.Array, laws: Sequence[Sequence[float]]) -> jax.Array:
-    """Values (L,) of laws (shape, location, scale) at unit normals (L,): location + scale exp(shape n), equation B3."""
-    shape, location, scale = jnp.asarray(laws, jnp.float32).T
-    return location + scale * jnp.exp(shape * normal)
 
 
 def _known(value: jax.Array, otherwise: jax.Array) -> jax.Array:

@@ -38,7 +38,7 @@ def blue_colours(gr_law, rz_law, g, g2) -> tuple[jax.Array, jax.Array]:
 
 
 def lognormal(laws, g) -> jax.Array:
-    """Lognormal (shape, location, scale), or one law for each of g (B,): Stein et al. (2022), eq. B3."""
+    """location + scale exp(shape g); laws: (shape, location, scale), or one for each g: Stein et al. (2022), eq. B3."""
     shape, location, scale = np.asarray(laws, np.float32).T
     return location + scale * jnp.exp(shape * g)
 
