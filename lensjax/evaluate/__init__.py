@@ -78,7 +78,7 @@ def mock_config(config: Any, dirt: float) -> Any:
 def own_metrics(config: Any, network: Scorer) -> dict[str, Any]:
     """Plain metrics of the network on the mocks that config.sim describes."""
     scored = score_mocks(config, [network], config.evaluate.num, 0)["network"]
-    probability = 1 / (1 + np.exp(-np.clip(scored["logit"].astype(np.float64), -80, 80)))
+    probability = special.expit(scored["logit"].astype(np.float64))
     plain = metrics.binary_metrics(probability, scored["label"], config.evaluate.threshold, config.loss.gamma)
     plain = {name: value if np.isfinite(value) else None for name, value in plain.items()}
     law = config.sim.get("line_law") or config.sim.absorber_law
