@@ -11,7 +11,7 @@ from lensjax.surveys import Block, read_block
 from lensjax.surveys.tables import FIRST_BOSS_PLATE
 
 Columns = dict[str, np.ndarray]
-FIBERS_PER_SPECTROGRAPH = {False: 320, True: 500}  # of SDSS-I/II, of BOSS: beyond, the next fiber is on another CCD
+FIBERS_PER_SPECTROGRAPH = {True: 320, False: 500}  # of SDSS-I/II, of others: beyond, the next fiber is on another CCD
 
 
 class Chunk(NamedTuple):
@@ -85,10 +85,11 @@ def _pick(block: Block, hits: Columns, rows: np.ndarray) -> Chunk:
 def _beside(block: Block, place: np.ndarray, step: int) -> np.ndarray:
     """Places (n,) in the block of the fibers `step` further on the same spectrograph; -1 where there are none."""
     fiber, plate = block.table["fiberid"], block.table["plate"]
-    order = {(int(p), int(f)): i for i, (p, f) in enumerate(zip(plate, fiber, strict=True)) if f > 0}
+    order = {(int(p), int(f)): i for i, (p, f) in enumerate(zip(plate, fiber, strict=True)) if f >= 0}
     out = np.full(len(place), -1)
     for n, i in enumerate(place):
-        size = FIBERS_PER_SPECTROGRAPH[bool(plate[i] >= FIRST_BOSS_PLATE)]
-        if (fiber[i] - 1) // size == (fiber[i] + step - 1) // size:
+        size = FIBERS_PER_SPECTROGRAPH[bool(0 <= plate[i] < FIRST_BOSS_PLATE)]
+        first = int(plate[i] >= 0)  # DESI counts from 0
+        if (fiber[i] - first) // size == (fiber[i] + step - first) // size:
             out[n] = order.get((int(plate[i]), int(fiber[i]) + step), -1)
     return out

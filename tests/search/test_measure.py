@@ -7,6 +7,7 @@ import pytest
 from configs import lya
 from lensjax.physics import filters, grid, lines
 from lensjax.search import matched_filter, measure, spectra
+from lensjax.surveys.block import make_block
 from lensjax.surveys.write import write_spplate
 
 CONFIG = lya.get_config("default")
@@ -106,6 +107,14 @@ def test_neighbours_are_the_fibers_beside_on_the_same_spectrograph(tmp_path):
     assert beside.tolist() == [[0, 2], [249, 251], [499, 0], [0, 502], [501, 0]]
     ivar = np.concatenate([chunk.beside_ivar[:, :, 0] for chunk in chunks])
     assert ((ivar > 0) == (beside > 0)).all()
+
+
+def test_fibers_of_desi_are_counted_from_zero_500_to_a_spectrograph():
+    fibers = np.array([0, 1, 320, 321, 499, 500])
+    flux = np.ones((6, 3), np.float32)
+    block = make_block(flux, flux, flux, flux < 0, {"fiberid": fibers, "plate": -1, "z": 0.5}, LOGLAM[:3])
+    before, behind = (spectra._beside(block, np.arange(6), step).tolist() for step in (-1, 1))
+    assert before == [-1, 0, -1, 2, -1, -1] and behind == [1, -1, 3, -1, -1, -1]
 
 
 def test_light_of_a_bright_neighbour_is_measured():
