@@ -81,6 +81,14 @@ def test_absence_counts_as_presence_does_and_no_data_for_nothing():
     assert abs(faint[0]) < 0.05
 
 
+def test_the_profile_alone_says_no_more_than_its_bound():
+    limit, unseen = SETTINGS.doublet_limit, {f"flux_{name}_err": np.full(3, np.inf) for name in SETTINGS.ratios}
+    unseen |= {f"snr_{name}": np.zeros(3) for name in SETTINGS.ratios} | {"oii_flux": np.full(3, 20.0)}
+    chi2 = 30.0 + 2 * np.log(10) * np.array([-9 * limit, 0.5 * limit, 9 * limit])  # of the single line
+    found = companions.oii_odds(unseen | {"oii_chi2": np.full(3, 30.0)}, chi2, SETTINGS)
+    np.testing.assert_allclose(found, [-limit, 0.5 * limit, limit])
+
+
 def test_one_spike_at_one_place_is_held_against_the_other_two():
     z = 0.2
     spike = gaussian(lines.HALPHA * (1 + z), 90.0, 1.0)[None]

@@ -32,7 +32,7 @@ def bright():
     )
     truth["alpha"] = np.array([1.5, -2.0, 1.0])
     y, ivar, position = spectra(**truth, error=np.full(3, 0.002))
-    return truth, lya.fit_lines(y, ivar, np.rint(position + 1.4), LOGLAM, np.full(y.shape, 1.0), np.ones(y.shape))
+    return truth, lya.fit_lines(y, ivar, np.rint(position + 1.4), LOGLAM, np.full(y.shape, 1.2), np.ones(y.shape))
 
 
 def test_a_bright_line_is_recovered(bright):
@@ -50,7 +50,7 @@ def test_fwhm_is_of_the_line_before_the_line_spread_function(bright):
     for i, alpha in enumerate(truth["alpha"]):
         omega = truth["omega"][i]
         delta = alpha / np.sqrt(1 + alpha**2)
-        own = np.sqrt(omega**2 - 1)
+        own = np.sqrt(omega**2 - 1.2**2)
         shape = delta * omega / own
         law = skewnorm(shape / np.sqrt(1 - shape**2), scale=own)
         x = np.linspace(-15, 15, 30001)
@@ -66,6 +66,11 @@ def test_model_is_the_integral_over_pixels(width, alpha):
     expected = [quad(law.pdf, i - 0.5, i + 0.5)[0] for i in range(-5, 6)]
     got = [float(skewnormal.line(params)(np.float32(i))[0]) for i in range(-5, 6)]
     np.testing.assert_allclose(got, expected, atol=2e-3 * max(expected))
+
+
+def test_there_is_nothing_beyond_either_end_of_a_spectrum():
+    cut = lya.cut(np.arange(1.0, 13.0).reshape(2, 6), np.array([0.4, 4.6]), half=2)
+    assert cut.T.tolist() == [[0, 0, 1, 2, 3], [10, 11, 12, 0, 0]]
 
 
 def test_shape_and_skewness_are_inverse():

@@ -1,5 +1,6 @@
 """The search over mock plates: nothing lost, killed equals undisturbed, one bad file costs nothing."""
 
+import os
 import pathlib
 
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from lensjax.physics import grid
 from lensjax.search import score, shards
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.surveys import catalogues
+from lensjax.surveys.block import make_block
 from lensjax.surveys.write import write_spec, write_spplate
 
 WINDOW = (4000.0, 4050.0)
@@ -95,6 +97,31 @@ def test_nothing_but_the_input_makes_a_search_another(survey, tmp_path, monkeypa
     (tmp_path / "runs").mkdir()
     assert score.fingerprint(config, files, brightest_pixel()) == before
     assert score.fingerprint(config_of(survey, batch_size=8), files, brightest_pixel()) != before
+
+
+def test_new_redshifts_or_another_catalogue_make_a_search_another(tmp_path):
+    write_survey(tmp_path)
+    best = tmp_path / "spZbest-4000-55600.fits"
+    files, seen = score.find_files(str(tmp_path)), []
+    for _ in range(2):
+        seen += [
+            score.fingerprint(config_of(tmp_path, catalogue=name), files, brightest_pixel()) for name in ("", str(best))
+        ]
+        os.utime(best, (1, 1))
+    assert len(set(seen)) == 4
+
+
+def test_why_an_object_is_left_out_is_not_written_over_by_the_filter():
+    known = {"z": 0.5, "status": np.array(["ok", "zwarning", "ok"])}
+    flux = np.ones((3, NUM), np.float32)
+    block, out = (
+        make_block(flux, flux, flux, flux < 0, known, LOGLAM),
+        {name: np.ones(3) for name in ("score", "wave", "snr")},
+    )
+    columns = score._columns(
+        block, np.array([True, False, True]), out | {"status": np.array([1, 1, 0])}, {0: "", 1: "many"}
+    )
+    assert columns["status"].tolist() == ["many", "zwarning", "ok"]
 
 
 def test_hits_are_judged_by_the_config_of_the_weights(survey, tmp_path, monkeypatch):
