@@ -58,7 +58,7 @@ def tally(path: pathlib.Path, threshold: float, keep: int, window: tuple[float, 
 def _add(total: Tally, columns: Counts, batch: pa.RecordBatch, threshold: float, keep: int, last: Any) -> Tally:
     """The tally with one more piece of the table. last: file of the row before, as files come in order."""
     stages = _stages(columns, threshold)
-    for stage, left_out in _left_out(columns, stages).items():
+    for stage, left_out in _left_out(stages).items():
         total.reasons[stage].update(re.sub(BYTES, "…", status) for status in columns["status"][left_out].tolist())
     hits = stages["hits"]
     wave, z = columns["wave"][hits], columns["z"][hits]
@@ -86,7 +86,7 @@ def _stages(columns: Counts, threshold: float) -> Counts:
     }
 
 
-def _left_out(columns: Counts, stages: Counts) -> Counts:
+def _left_out(stages: Counts) -> Counts:
     """Stage -> bool (N,): the objects that reach the stage before, and not this one."""
     return {
         "readable": ~stages["readable"],
