@@ -26,7 +26,8 @@ MESSAGES: dict[int, str] = {0: ""}
 class Scorer(NamedTuple):
     """What a search needs to know of a method.
 
-    predict(batch) -> dict of (N,) arrays with logit, score, wave, snr, and perhaps status.
+    predict(batch) -> dict of (N,) arrays with logit, score, wave, snr, and perhaps kind, z_source, status; of a scorer
+    that tells several lines, also waves and logits (N, K).
     loglam: (P,) float64 window of the batches. identity: text that changes when the method or its weights do.
     messages: status code -> sentence. config: the user's with the parts that the weights bring along, which hits are
     measured and judged by; None: the user's own.

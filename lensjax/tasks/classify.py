@@ -35,9 +35,9 @@ def make_task(
 ) -> Task:
     """The Task of config: features of the observed arrays, then `config.model`, then `config.loss`.
 
-    features: (function of (example, constants) -> {"x": (P, C), "snr": (P,)} for one example, constants); default,
-    `tasks.features.make_features(config)`. A "mask" (P,) among its outputs replaces ivar > 0. The constants are kept in
-    model_state["constants"], so that a checkpoint holds all that prediction needs.
+    features: (function of (example, constants) -> {"x": (P, C), or fewer rows, of several pixels each, "snr": (P,)} for
+    one example, constants); default, `tasks.features.make_features(config)`. A "mask" (P,) among its outputs replaces
+    ivar > 0. The constants are kept in model_state["constants"], so that a checkpoint holds all that prediction needs.
     objective: (what the network returns, mask (N, P), batch) -> (loss, metrics); default, `make_objective(config)`.
     describe: (what the network returns, snr (N, P), mask (N, P)) -> dict of (N, ...) that a prediction holds beside
     logit and score; default, `make_describe(config)`: the best line.

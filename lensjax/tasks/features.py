@@ -53,7 +53,7 @@ def make_features(config: Any) -> tuple[Features, dict[str, jax.Array]]:
 
     Returns:
         features(example, constants) -> {"x": (P, C) channels, "snr": (P,) best filter S/N, "mask": (P,) bool good}
-        from example {"flux" (P,), "ivar" (P,), "z" ()}; and constants {"loglam0" (), "templates" (6, M)}.
+        from example {"flux" (P,), "ivar" (P,), "z" ()}; and constants {"loglam0" (), "templates" (K, M)}.
 
     Raises:
         UserError: a channel of config.model.channels is not known.
