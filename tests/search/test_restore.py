@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import lya
+from configs import lya, mgii
 from lensjax.core import checkpoint
 from lensjax.core.errors import UserError
 from lensjax.search import restore
@@ -40,6 +40,12 @@ def test_settings_that_older_weights_lack_are_the_configs(tmp_path):
     checkpoint.save_weights(tmp_path / "weights.npz", {"a": np.zeros(1)}, {}, old)
     merged, _, _ = restore.restore(lya.get_config().lock(), tmp_path)
     assert merged.sim.dirt == lya.get_config().sim.dirt and tuple(merged.sim.snr_range) == (5.0, 6.0)
+
+
+def test_weights_of_another_system_are_refused(tmp_path):
+    checkpoint.save_weights(tmp_path / "weights.npz", {"a": np.zeros(1)}, {}, mgii.get_config())
+    with pytest.raises(UserError, match="weights of the system 'mgii', and the config is of 'lya'"):
+        restore.restore(lya.get_config().lock(), tmp_path)
 
 
 def test_logits_are_averaged_and_the_surest_says_where(monkeypatch, tmp_path):

@@ -214,3 +214,11 @@ def test_hits_keep_their_place_in_a_table_that_is_read_in_pieces(tmp_path, monke
     hits, counts = vet.collect(tmp_path / "scores.parquet", 0.5)
     assert hits["index"].tolist() == [0, 4, 5] and hits["sky"].tolist() == [False, True, False]
     assert counts == {"galaxies": 4, "sky_fibers": 1}
+
+
+def test_cuts_are_written_on_their_rows_in_every_part_of_the_table(tmp_path):
+    write_run(tmp_path)
+    path = tmp_path / "scores.parquet"
+    pq.write_table(pq.read_table(path), path, row_group_size=5)
+    shards.write_cuts(path, np.array([1, 4, 5, 11]), np.array(["a", "b", "c", "d"]))
+    assert cuts_of(tmp_path) == ["", "a", "", "", "b", "c", "", "", "", "", "", "d"]
