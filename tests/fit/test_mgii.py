@@ -67,6 +67,13 @@ def test_pulls_of_widths_and_redshifts(measured):
         pull = ((table[name] - truth[name if name[0] == "e" else "z"]) / table[f"{name}_err"])[good]
         assert 0.9 < np.diff(np.percentile(pull, [15.87, 84.13]))[0] / 2 < 1.1
         assert abs(np.median(pull)) < 0.15
+    bright = good & (table["snr_2803"] > 15)
+    ratio, error, blue, red = (
+        x[bright] for x in (table["ratio"], table["ratio_err"], truth["ew_2796"], truth["ew_2803"])
+    )
+    pull = (ratio - blue / red) / error
+    np.testing.assert_allclose(ratio, (table["ew_2796"] / table["ew_2803"])[bright], rtol=1e-6)
+    assert 0.9 < np.diff(np.percentile(pull, [15.87, 84.13]))[0] / 2 < 1.1 and abs(np.median(pull)) < 0.15
     apart = ((table["z_abs"] - truth["z"]) / (1 + truth["z"]))[good]
     assert np.sqrt(np.mean(apart**2)) < 1e-4
 
@@ -171,6 +178,14 @@ def test_a_neighbour_and_a_spike_are_left_out():
     assert (table["masked"] >= 7).all()
     apart = (table["ew_2796"] - clean["ew_2796"]) / clean["ew_2796_err"]
     assert np.abs(np.median(apart)) < 0.3 and np.abs(apart).max() < 2
+
+
+def test_errors_that_are_stated_too_small_are_widened():
+    mock = absorbed.draw(BATCH, 14, LOGLAM, ew=(1.0, 2.0), snr=(15.0, 30.0))
+    plain, table = fit(mock), fit({**mock, "ivar": 4 * mock["ivar"]})
+    assert np.median(table["scale"]) == pytest.approx(2.0, abs=0.25)  # less two sigma of chi2
+    for name in ("ew_2796", "ew_2803", "z_abs"):
+        assert np.median(table[f"{name}_err"] / plain[f"{name}_err"]) == pytest.approx(1.0, abs=0.15)
 
 
 def test_a_continuum_that_is_given_is_divided_out():
