@@ -144,6 +144,15 @@ def test_iron_saves_an_absorber_whose_one_line_is_lost(config):
     assert not absorber_cuts.known_flags(columns_of(good_2803=0.1), config.vet)["coverage"][0]
 
 
+def test_iron_saves_an_absorber_that_might_be_carbon(config):
+    assert not absorber_cuts.known_flags(columns_of(civ_dv=0.0, civ_delta_chi2=-5.0, mgi_snr=0.0), config.vet)["civ"][0]
+
+
+def test_associated_is_near_the_quasar_on_either_side(config):
+    near = [absorber_cuts.known_flags(columns_of(dv=dv), config.vet)["associated"][0] for dv in (-9e3, -1e3, 1e3, 9e3)]
+    assert near == [False, True, True, False]
+
+
 @pytest.mark.parametrize("saved_by", [{"feii_snr": 9.0}, {"mgi_snr": 9.0}, {"fit_snr": 12.0}, {"sky_noise": 1.0}])
 def test_no_residual_of_the_sky_is_as_strong_or_has_iron_or_leaves_the_errors_as_they_are(config, saved_by):
     faint = {"sky_distance": 1.0, "sky_noise": 1.3, "fit_snr": 8.0, "feii_snr": 0.0, "mgi_snr": 0.0}

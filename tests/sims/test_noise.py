@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lensjax.physics import grid
+from lensjax.physics import grid, lines
 from lensjax.sims import noise
 
 LOGLAM = grid.window(3800.0, 5000.0)
@@ -60,6 +60,32 @@ def test_airglow_residuals_sit_on_airglow_lines(instrument):
     rms = draw.std(0)
     assert abs(grid.wave(LOGLAM)[rms.argmax()] - 4359.6) < 2
     assert rms[np.abs(grid.wave(LOGLAM) - 4600) < 20].max() < 1e-3
+    weak, strong = (rms[np.abs(grid.wave(LOGLAM) - line).argmin()] for line in (4047.6, 4359.6))
+    assert weak / strong == pytest.approx(np.sqrt(lines.AIRGLOW[4047.6]), rel=0.1)
+
+
+def test_variance_grows_with_the_light_and_the_errors_that_are_told_with_the_counts(instrument):
+    variance = [
+        np.asarray(noise.draw_error(KEYS[0], instrument, jnp.full(1192, level))) ** 2 for level in (0.0, 4.0, 8.0)
+    ]
+    np.testing.assert_allclose(variance[2] - variance[0], 2 * (variance[1] - variance[0]), rtol=1e-3)
+    quiet = np.abs(grid.wave(LOGLAM) - 4600) < 20
+    np.testing.assert_allclose(variance[1][quiet] / variance[0][quiet], 1.7, rtol=1e-3)  # as bright as the sky
+    pulls = jnp.array([-1.0, 0.0, 1.0, 2.0])
+    told = np.asarray(noise.follow_counts(jnp.full(4, 4.0), 3.0 * pulls, jnp.full(4, 3.0))) ** -0.5
+    np.testing.assert_allclose(np.diff(np.log(told)), noise.COUNTS_SLOPE, rtol=1e-4)
+
+
+def test_templates_fail_at_the_galaxys_own_wavelengths_and_nowhere_else(instrument):
+    setting, z = noise.Dirt(wiggle=0.0, feature=0.1), 0.5
+    draw = jax.jit(jax.vmap(lambda k: noise.draw_misfit(k, instrument, jnp.float32(z), setting, 1.0)))
+    rms = np.asarray(draw(KEYS)).std(0)
+    places = grid.pixel(np.array(lines.EMPIRICAL_REST) * (1 + z), LOGLAM)
+    apart = np.abs(np.arange(1192)[:, None] - places).min(1)
+    assert rms[apart > 15].max() == 0 and rms[apart < 0.5] == pytest.approx(0.1, rel=0.15)
+    ripple = noise.Dirt(wiggle=0.1, feature=0.0)
+    draw = jax.jit(jax.vmap(lambda k: noise.draw_misfit(k, instrument, jnp.float32(z), ripple, 0.5)))
+    assert np.asarray(draw(KEYS)).std(0) == pytest.approx(0.05, rel=0.15)
 
 
 def test_mask_flags_short_runs_now_and_then():
