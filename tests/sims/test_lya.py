@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import skewnorm
 
 from configs import lya
 from lensjax.core.errors import UserError
 from lensjax.physics import grid
-from lensjax.sims.lya import LAWS, MASK_HALF_WIDTH, PAPER_PEAK, lens_mask, make_simulator
+from lensjax.sims import noise
+from lensjax.sims.lya import LAWS, MASK_HALF_WIDTH, PAPER_PEAK, _oii_profile, lens_mask, make_simulator
 
 NUM = 2048
 
@@ -110,6 +112,25 @@ def test_flux_of_the_model_integrates_to_the_line_flux(clean):
     inside = lined & (clean["wave"] > 3850) & (clean["wave"] < 4950)
     total = (clean["profile"] * pixel_width).sum(1)[inside]
     np.testing.assert_allclose(total, 1, rtol=2e-3)
+
+
+def test_profiles_are_as_wide_as_line_instrument_and_pixel(clean):
+    lined = (clean["label"] == 1) & (clean["wave"] > 3900) & (clean["wave"] < 4900)
+    profile, pixel = clean["profile"][lined] / clean["profile"][lined].sum(1, keepdims=True), np.arange(1192)
+    middle = (profile * pixel).sum(1)
+    variance = (profile * (pixel - middle[:, None]) ** 2).sum(1)
+    own = (clean["line_sigma"][lined] / 69.03) ** 2 * skewnorm(clean["line_alpha"][lined]).var()
+    instrument = clean["wdisp"][lined, np.rint(middle).astype(int)] ** 2
+    np.testing.assert_allclose(variance, own + instrument + 1 / 12, rtol=0.02)
+
+
+def test_companions_of_oii_are_redward_of_it():
+    profile = np.asarray(
+        _oii_profile(noise.make_instrument(grid.window(3800.0, 5000.0)), jnp.float32(20), jnp.float32(2))
+    )
+    hbeta = 20 + np.log10(4862.68 / 3728.48) * 1e4
+    assert (profile * np.arange(1192))[:100].sum() / profile[:100].sum() == pytest.approx(20, abs=0.5)
+    assert profile[1150:].argmax() + 1150 == round(hbeta) and profile[1150:].sum() == pytest.approx(0.3, rel=0.01)
 
 
 def test_lesser_law_reproduces_the_percentiles_of_the_candidates(dirty):
