@@ -73,6 +73,26 @@ def test_the_absorber_behind_false_iron_is_named(measured):
     assert table["rival_feii_snr"][2] > 8
 
 
+def test_lines_on_the_doublet_are_no_iron_of_its_rival():
+    """With Fe II 2600 alone, which passes for 2796 here, nothing else speaks for the rival."""
+    z, ew = np.array([1.5]), np.array([2.0])
+    false = {"z_abs": 2.5 * lines.FEII[4] / lines.MGII[0] - 1 + 0 * z, "sigma": np.array([2.0])}
+    found = []
+    for iron in (IRON[4:], IRON):
+        mock = absorbed.spectra(LOGLAM, z, ew, np.array([8.0]), np.array([25.0]), metals=iron)
+        found.append(metals.measure_rivals(mock["flux"], mock["ivar"], false, LOGLAM))
+    assert all(table["rival_z"][0] == pytest.approx(1.5, abs=2e-3) for table in found)
+    assert abs(found[0]["rival_feii_snr"][0]) < 4 and found[1]["rival_feii_snr"][0] > 8
+
+
+def test_one_strong_line_is_no_rival():
+    """Joint S/N of the doublet alone would take it for one: its other line is not there."""
+    lone = 5 * absorbed.transmission(LOGLAM, np.array([1.5]), lines.MGII[0], np.array([8.0]), np.array([2.0]), 1.05)
+    flux, ivar = lone + 0.2 * np.random.default_rng(3).normal(size=lone.shape), np.full(lone.shape, 25.0)
+    false = {"z_abs": np.array([2.5 * lines.FEII[4] / lines.MGII[0] - 1]), "sigma": np.array([2.0])}
+    assert metals.measure_rivals(flux, ivar, false, LOGLAM)["rival_snr"][0] < 6
+
+
 def test_carbon_fits_better_where_it_is_carbon(measured):
     table, _ = measured
     assert table["civ_delta_chi2"][3] < -20
@@ -84,6 +104,8 @@ def test_velocity_is_relativistic_and_positive_in_front():
     speed = absorber_flags.speed(np.array([1.0, 1.01, 0.99]), np.ones(3))
     np.testing.assert_allclose(speed[0], 0, atol=1e-9)
     assert speed[1] == pytest.approx(-1495, abs=10) and speed[2] == pytest.approx(1503, abs=10)
+    one, two, both = (absorber_flags.speed(*pair) / 299_792.458 for pair in ((1.5, 2.2), (2.2, 3.0), (1.5, 3.0)))
+    assert both == pytest.approx((one + two) / (1 + one * two))  # addition of velocities
 
 
 def test_a_trough_is_as_long_as_it_is():

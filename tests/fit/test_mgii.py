@@ -180,6 +180,19 @@ def test_a_neighbour_and_a_spike_are_left_out():
     assert np.abs(np.median(apart)) < 0.3 and np.abs(apart).max() < 2
 
 
+def test_outliers_are_sharp_or_shallow_and_wide_beside_the_lines_and_spikes_inside():
+    params = np.array([2.0, 1.5, 0.0, np.log(1.5), 1.0, 0.0, 0.0])[:, None].repeat(4, 1)
+    residual, middle = np.zeros((81, 4)), int(np.rint(doublet.PLACES[0])) + 40
+    residual[65:70, 0] = -3.0  # three sigma, but several
+    residual[65, 1] = -3.0
+    residual[65, 2] = -6.0
+    residual[middle, 3], residual[middle + 1, 3] = 9.0, -9.0  # in 2796, whose depth is what is fitted
+    found = mgii.outliers(residual, np.ones_like(residual), params)
+    assert [np.flatnonzero(column).tolist() for column in found.T] == [
+        list(range(64, 71)), [], list(range(63, 68)), [middle]
+    ]  # fmt: skip
+
+
 def test_errors_that_are_stated_too_small_are_widened():
     mock = absorbed.draw(BATCH, 14, LOGLAM, ew=(1.0, 2.0), snr=(15.0, 30.0))
     plain, table = fit(mock), fit({**mock, "ivar": 4 * mock["ivar"]})

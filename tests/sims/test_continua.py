@@ -183,3 +183,11 @@ def test_principal_axes_are_those_of_the_spectra_themselves_at_the_cost_of_the_c
     expected = values[:5, None] / np.sqrt(len(spectra)) * axes[:5]
     signs = np.sign((found[:, seen] * expected).sum(1, keepdims=True))
     np.testing.assert_allclose(found[:, seen] * signs, expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_mocks_are_made_of_members_within_half_the_width_or_of_the_nearest():
+    z = np.concatenate([np.linspace(0.2, 0.8, 601), [1.5, 1.6]])
+    library = continua.Library(3.3, np.ones((1, 9)), np.ones((len(z), 1)), z)
+    (first, number), far = continua.nearby(library, np.array([0.5, 2.0]), 0.1)
+    assert z[first] == pytest.approx(0.45, abs=2e-3) and z[first + number - 1] == pytest.approx(0.55, abs=2e-3)
+    assert far.tolist() == [len(z) - continua.LEAST, continua.LEAST]
