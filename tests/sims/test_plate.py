@@ -60,7 +60,7 @@ def test_sky_fibers_hold_noise_of_their_stated_errors(fibers, wave):
     for low, high, expected in ((3800, 5000, 1.0), (6500, 6900, 0.88)):
         here = pull[:, (wave > low) & (wave < high)]
         width = (np.percentile(here, 84) - np.percentile(here, 16)) / 2
-        assert width == pytest.approx(expected, abs=0.06) and abs(here.mean()) < 0.02
+        assert width == pytest.approx(expected, abs=0.03) and abs(here.mean()) < 0.02
 
 
 def test_oii_emitters_show_the_flux_and_signal_of_their_lines(fibers, wave):
@@ -91,6 +91,7 @@ def test_doublet_keeps_its_separation_and_unit_flux():
     centre = (flux[:2] * 10**loglam).sum(1) / flux[:2].sum(1)
     np.testing.assert_allclose(centre[1] / centre[0], lines.OII_DOUBLET[1] / lines.OII_DOUBLET[0], rtol=2e-5)
     ratio = flux.sum(1)
+    assert 1.1 < ratio[1] / ratio[0] < 1.45  # 3729 is the stronger at low density
     np.testing.assert_allclose(ratio[4] / ratio[3], 2.98, rtol=0.01)
     np.testing.assert_allclose(ratio[5] / ratio[2], 4.0, rtol=0.01)  # Halpha over Hbeta, median
 
