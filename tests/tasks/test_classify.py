@@ -184,3 +184,9 @@ def test_unknown_system_is_named():
     broken.system = "galaxies"
     with pytest.raises(UserError, match="'galaxies', expected one of lya"):
         make_task(broken)
+
+
+@pytest.mark.parametrize("pixel", [0, 1, 9])
+def test_a_line_at_an_end_of_the_window_is_placed_inside(pixel):
+    best, position = classify.locate(jnp.full(10, -50.0).at[pixel].set(0.0))
+    assert best == pixel and float(position) == pytest.approx(pixel, abs=1e-5)

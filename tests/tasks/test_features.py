@@ -68,7 +68,9 @@ def test_filter_measures_the_line_where_it_is():
 
 def test_lines_of_the_lens_are_masked():
     z = 0.32
-    mask = np.asarray(RUN(example(z=z))["mask"])
+    out = RUN(example(z=z))
+    mask = np.asarray(out["mask"])
+    assert not np.asarray(out["snr"])[~mask].any()
     wave = grid.wave(LOGLAM)
     for rest in (3346.8, 3426.8, 3728.48):
         assert not mask[np.abs(wave - rest * (1 + z)) < 5].any()
@@ -82,7 +84,16 @@ def test_wrong_errors_are_rescaled_and_right_ones_left_alone():
         wrong = RUN({**one, "ivar": one["ivar"] * factor**-2.0})
         np.testing.assert_allclose(channel(wrong, "residual"), channel(right, "residual"), rtol=0.08, atol=0.05)
         np.testing.assert_allclose(channel(wrong, "scale"), -np.log(factor), atol=0.07)
+        np.testing.assert_allclose(channel(wrong, "snr"), channel(right, "snr"), rtol=0.08, atol=0.05)
     assert np.abs(channel(right, "scale")).max() < 0.03
+
+
+def test_ratios_to_the_errors_do_not_depend_on_the_unit_of_the_flux():
+    one = example(snr=8.0)
+    bright = RUN({**one, "flux": 5 * one["flux"], "ivar": one["ivar"] / 25})
+    for name in ("residual", "snr", "continuum"):
+        np.testing.assert_allclose(channel(bright, name), channel(RUN(one), name), rtol=0.02, atol=0.03)
+    np.testing.assert_allclose(channel(bright, "log_error"), channel(RUN(one), "log_error") + np.log(5), atol=1e-4)
 
 
 def test_unknown_shape_costs_no_more_than_the_prior():
