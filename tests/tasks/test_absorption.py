@@ -105,6 +105,11 @@ def test_support_points_from_mgii_to_its_iron():
         assert lines.MGII[0] * 10 ** (shift * grid.STEP) == pytest.approx(rest, rel=1.2e-4)
 
 
+def test_rivals_point_from_iron_to_its_mgii():
+    for rest, shift in zip((lines.FEII[3], lines.FEII[1]), absorption.RIVALS, strict=True):
+        assert rest * 10 ** (shift * grid.STEP) == pytest.approx(lines.MGII[0], rel=1.2e-4)
+
+
 def test_unknown_channel_is_one_sentence(config):
     wrong = config.copy_and_resolve_references()
     wrong.model.channels = ("fluxx",)
