@@ -61,6 +61,13 @@ def test_oracle_is_a_matched_filter_at_every_pixel():
         np.testing.assert_allclose(snr[p], numerator / np.sqrt(norm), rtol=1e-3, atol=1e-3)
 
 
+def test_oracle_sees_absorption_as_it_sees_emission():
+    example, _ = line_example()
+    rest = example["continuum"] + example["artefact"]
+    dark = {**example, "flux": 2 * rest - example["flux"], "profile": -example["profile"]}
+    np.testing.assert_allclose(scorers.oracle_snr(dark), scorers.oracle_snr(example), atol=1e-3)
+
+
 def test_oracle_gives_no_line_where_every_pixel_is_missing():
     example, _ = line_example()
     example["ivar"] = jnp.zeros(PIXELS)

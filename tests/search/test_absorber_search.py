@@ -246,14 +246,15 @@ def test_purity_sets_the_cut():
 
 
 def test_told_absorbers_are_matched_to_true_ones_once():
-    z = np.array([[1.0, 1.2, 0.0]])
-    waves = lines.MGII[0] * np.array([[2.0, 2.2003, 2.5]])
+    z = np.array([[1.0, 1.2, 1.4, 0.0]])
+    waves = lines.MGII[0] * np.array([[2.0004, 2.2003, 2.5]])
     slot, found = rates.match(waves, np.array([[5.0, 3.0, 1.0]]), z)
-    assert slot.tolist() == [[0, 1, -1]] and found[0, :2].tolist() == [0, 1] and found[0, 2] == -1
+    assert slot.tolist() == [[0, 1, -1]] and found.tolist() == [[0, 1, -1, -1]]
     scored = {"waves": waves, "logits": np.array([[5.0, 3.0, 1.0]]), "z_abs": z}
-    scored |= {"ew_2796": np.array([[1.0, 0.2, 0.0]]), "absorber_snr": np.array([[9.0, 9.0, 0.0]])}
+    scored |= {"ew_2796": np.array([[1.0, 0.2, 1.0, 0.0]]), "absorber_snr": np.array([[9.0, 9.0, 1.0, 0.0]])}
     told = rates.summarise(scored, 0.9, 0.0)
     assert told["number"] == 1 and told["at_threshold"]["completeness"][0] == 1.0
+    assert told["dz_rms"] == told["dz_median_absolute"] == pytest.approx(2e-4)  # over 1 + z
     assert told["at_threshold"]["purity"][0] == 0.5  # the weak one counts for nothing, the third is false
 
 

@@ -190,3 +190,15 @@ def test_unknown_system_is_named():
 def test_a_line_at_an_end_of_the_window_is_placed_inside(pixel):
     best, position = classify.locate(jnp.full(10, -50.0).at[pixel].set(0.0))
     assert best == pixel and float(position) == pytest.approx(pixel, abs=1e-5)
+
+
+def test_a_redshift_is_of_the_kind_that_the_line_is_said_to_be():
+    made = lya.get_config("redshift")
+    describe = classify.make_describe(made)
+    wave = grid.wave(grid.window(*made.data.window))
+    pixels = jnp.full((2, len(wave)), -50.0).at[:, 500].set(0.0)
+    out = {"pixel_logit": pixels, "kind_logit": jnp.array([3.0, -3.0])}
+    told = describe(out, jnp.ones_like(pixels), pixels > -99)
+    np.testing.assert_allclose(told["z_source"], wave[500] / np.array([1215.67, 3728.48]) - 1, rtol=1e-4)
+    mocks = {"kind": np.array([1.0, 2.0]), "line_alpha": np.array([3.0, -3.0])}  # Lyman-alpha, [OII]; red tail, blue
+    assert all(first(mocks).tolist() == [True, False] for first in classify.KINDS.values())
