@@ -123,6 +123,14 @@ def random_scored(number=4000):
     return {"logit": rng.normal(snr / 4, 1.0), "label": label, "snr": snr, "true_wave": label * wave, "wave": wave}
 
 
+def test_logits_twice_too_sure_have_a_temperature_of_two():
+    x = np.random.default_rng(1).normal(size=20_000)
+    label = np.random.default_rng(2).random(20_000) < 1 / (1 + np.exp(-x))
+    found = evaluate.calibrate({"logit": 2 * x, "label": label.astype(float)})
+    assert found["temperature"] == pytest.approx(2.0, abs=0.15)
+    assert found["error_at_temperature"] < 0.02 < 0.05 < found["error"]
+
+
 def test_areas_agree_with_scikit_learn_and_depend_on_the_order_alone():
     scored = random_scored()
     out = summary.summarise(scored, (0.01, 0.1), 1.0)

@@ -66,6 +66,25 @@ def test_the_continuum_follows_the_quasar_and_not_its_absorber(config, mocks):
     assert abs(np.median(pull[lined, at])) < 0.6  # of a line more than ten times as deep as the noise
 
 
+def test_what_the_forest_holds_is_nothing_to_the_continuum_beyond_it(config, mocks):
+    loglam, constants = grid.window(*config.data.window), absorption.make_constants(config)
+    one = {name: mocks[name][0] for name in ("flux", "ivar")} | {"z": jnp.float32(3.6)}
+    forest = grid.wave(loglam) < 1216 * 4.6 * 10 ** (-30 * grid.STEP)  # beyond the reach of a line that is masked
+    assert 0.2 < forest.mean() < 0.8
+    eaten = {**one, "flux": jnp.where(forest, 0.3 * one["flux"], one["flux"])}
+    fit = jax.jit(lambda example: absorption.fit_continuum(example, constants, loglam)[0])
+    np.testing.assert_allclose(fit(eaten)[~forest], fit(one)[~forest], rtol=1e-5)
+
+
+def test_stated_errors_do_not_matter_where_they_are_wrong_throughout(config, mocks):
+    loglam, constants = grid.window(*config.data.window), absorption.make_constants(config)
+    one = {name: mocks[name][0] for name in ("flux", "ivar", "z")}
+    fit = jax.jit(lambda example: absorption.fit_continuum(example, constants, loglam))
+    (_, right, _), (_, wrong, scale) = fit(one), fit({**one, "ivar": 4 * one["ivar"]})
+    assert float(scale) == pytest.approx(2, rel=0.1)
+    assert np.median(wrong[right > 0] / right[right > 0]) == pytest.approx(1, abs=0.2)
+
+
 def test_the_doublet_is_brightest_where_it_is(config, mocks):
     features, constants = absorption.make_features(config)
     out = jax.jit(jax.vmap(lambda e: features(e, constants)))(
