@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from configs import mgii
+from lensjax.models.heads import marginalise
 from lensjax.physics import grid, lines
 from lensjax.tasks import absorbers, make_task
 
@@ -100,3 +101,12 @@ def test_prediction_names_the_best_absorber_first(config, untrained):
     assert place[0, 0] == pytest.approx(700, abs=1.0) and np.abs(place[0] - 300).min() < 1.0
     assert out["wave"][0] == out["waves"][0, 0] and np.all(np.diff(out["logits"][0]) <= 0)
     assert out["z_source"][0] == pytest.approx(redshift(config, 700), abs=3e-4)
+
+
+def test_a_lone_absorber_has_the_logit_of_its_spectrum(config):
+    pixels = len(grid.window(*config.data.window))
+    guide = jnp.full((1, pixels), -50.0).at[0, 300:303].set(jnp.array([8.0, 12.0, 9.0]))
+    mask = jnp.ones_like(guide, bool)
+    told = absorbers.make_describe(config)({"pixel_logit": guide}, jnp.ones_like(guide), mask)
+    assert float(told["logits"][0, 0]) == pytest.approx(float(marginalise(guide, mask)[0]), abs=1e-4)
+    assert told["logits"][0, 1] < -40 and told["z_source"][0] == pytest.approx(redshift(config, 301.0), abs=1e-3)
