@@ -222,6 +222,21 @@ def test_truth_belongs_to_lenses_alone_and_follows_its_laws(mocks):
     assert np.median(mocks["magnification"][lens]) > 3
 
 
+def test_sources_are_brightened_never_dimmed_and_magnitudes_are_behind_the_dust(mocks):
+    lens, star, law = mocks["label"] == 1, mocks["kind"] == galaxies.STAR, config().sim
+    assert mocks["source_mag"][lens].max() <= law.source.mag[1] + 1e-4
+    axis = (np.arange(96) - 47.5) * bands.PIXEL
+    near = np.hypot(axis[None, :], axis[:, None]) < 4
+    light = mocks["clean"][star][:, near].sum(1)
+    np.testing.assert_allclose(np.median(light / bands.flux(mocks["mag"][star]), axis=0), 1, atol=0.03)
+
+
+def test_the_power_of_a_spectrum_is_the_sum_of_the_squares_of_its_image():
+    canvas = canvases.make_canvas(16, 2, 2)
+    white = np.random.default_rng(0).normal(size=(3, canvas.pixels, canvas.pixels)).astype(np.float32)
+    np.testing.assert_allclose(canvases.power(canvas, jnp.fft.rfft2(white)), (white**2).sum((1, 2)), rtol=1e-4)
+
+
 def colour(mocks, rows):
     return np.median(mocks["mag"][rows], axis=0)
 
