@@ -87,10 +87,10 @@ def test_lines_on_the_doublet_are_no_iron_of_its_rival():
 
 def test_one_strong_line_is_no_rival():
     """Joint S/N of the doublet alone would take it for one: its other line is not there."""
-    lone = 5 * absorbed.transmission(LOGLAM, np.array([1.5]), lines.MGII[0], np.array([8.0]), np.array([2.0]), 1.05)
-    flux, ivar = lone + 0.2 * np.random.default_rng(3).normal(size=lone.shape), np.full(lone.shape, 25.0)
-    false = {"z_abs": np.array([2.5 * lines.FEII[4] / lines.MGII[0] - 1]), "sigma": np.array([2.0])}
-    assert metals.measure_rivals(flux, ivar, false, LOGLAM)["rival_snr"][0] < 6
+    lone = 5 * absorbed.transmission(LOGLAM, np.array([1.5]), lines.MGII[0], np.array([1.5]), np.array([1.5]), 1.05)
+    flux = lone + 0.2 * np.random.default_rng(3).normal(size=(20, len(LOGLAM)))
+    false = {"z_abs": np.full(20, 2.5 * lines.FEII[4] / lines.MGII[0] - 1), "sigma": np.full(20, 2.0)}
+    assert metals.measure_rivals(flux, np.full(flux.shape, 25.0), false, LOGLAM)["rival_snr"].max() < 6
 
 
 def test_carbon_fits_better_where_it_is_carbon(measured):

@@ -71,3 +71,12 @@ def test_float64_is_left_off_and_few_or_no_examples_are_fine():
         assert solution.params.shape == (3, num) and solution.params.dtype == np.float64
     np.testing.assert_allclose(solution.params[1], [2, 5, 8], rtol=1e-3)
     assert jnp.ones(1).dtype == jnp.float32
+
+
+def test_the_bias_of_a_logarithm_is_minus_half_its_variance():
+    """One pixel of exp(p): the fit is log y, whose mean is p - sigma^2 / (2 y^2) to second order."""
+    model = levenberg.forward(lambda params, x: jnp.exp(params[0]) * x)
+    params, sigma = (jnp.float32(0.7),), 0.1
+    data = levenberg.Data(jnp.ones(1), jnp.exp(jnp.full(1, 0.7)), jnp.full(1, sigma**-2.0))
+    spread = levenberg.covariance(levenberg.normal_equations(model, params, data))
+    assert float(levenberg.bias(model, params, data, spread)[0]) == pytest.approx(-0.5 * (sigma / np.exp(0.7)) ** 2)

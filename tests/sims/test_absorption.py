@@ -120,3 +120,16 @@ def test_broad_troughs_are_in_front_of_the_quasar():
     assert behind.min() > 0.999
     low = (troughs[:, (rest > 2600) & (rest < 2790)].min(1) < 0.99).mean()
     assert low == pytest.approx(1 / 6, abs=0.07)
+
+
+def test_carbon_near_the_quasar_is_mostly_in_front_of_it():
+    """From 3000 km/s towards us to 800 behind; the deeper line of the doublet is the bluer one."""
+    sim = types.SimpleNamespace(feii_fraction=0.0, civ_fraction=1.0)
+    slots = {name: jnp.ones(1) for name in ("pixel", "depth", "width")} | {"there": jnp.zeros(1, bool)}
+    render = jax.vmap(
+        lambda key: absorption.render_systems(key, rendering(len(LOGLAM)), slots, sim, jnp.float32(1.7))[1]
+    )
+    wave = grid.wave(LOGLAM) / 2.7
+    carbon = np.asarray(jax.jit(render)(jax.random.split(jax.random.key(3), 64)))[:, wave < 1650]
+    speed = grid.C_KMS * np.log(wave[carbon.argmin(1)] / lines.CIV[0])
+    assert -3100 < speed.min() < -2000 and 0 < speed.max() < 1400
