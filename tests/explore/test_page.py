@@ -34,3 +34,40 @@ def test_new_queries_turn_to_the_order_by_similarity_and_the_order_is_free_again
     """)
     orders = ["magnitude", "similarity", "object", "object", "similarity", "magnitude"]
     assert asked == list(map(list, zip(orders, ["", *["17, 203"] * 3, "18", ""], strict=True)))
+
+
+def test_arrow_keys_go_through_all_pages():
+    """130 objects, 60 on a page, 7 in a row: the last row holds 4, of the last page 3."""
+    keys = ["Right"] * 129 + ["Right", "Down", "Up", "Up", "Down", "Down", "Up", "Right", "Left", "Up", "Left", "Left"]
+    seen = run(f"""
+        grid.children[0].focus();
+        const seen = [];
+        for (const key of {keys}) {{
+          press(`Arrow${{key}}`);
+          await rest();
+          seen.push(Number(document.activeElement.dataset.object));
+        }}
+        return seen;
+    """)
+    assert seen[:129] == list(range(1, 130))
+    assert seen[129:] == [129, 129, 122, 119, 120, 127, 120, 121, 120, 119, 118, 117]
+
+
+def test_a_row_that_is_not_full_is_reached_from_above():
+    reached = run("""
+        grid.children[55].focus();
+        press("ArrowDown");
+        return document.activeElement.dataset.object;
+    """)
+    assert reached == "59"
+
+
+def test_a_key_that_is_held_turns_one_page():
+    seen = run("""
+        grid.children[59].focus();
+        press("ArrowRight");
+        const away = document.activeElement === null;
+        await rest();
+        return [away, document.activeElement.dataset.object, questions.length];
+    """)
+    assert seen == [True, "60", 2]
