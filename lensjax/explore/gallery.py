@@ -25,6 +25,7 @@ from lensjax.surveys.cutouts import Cutouts
 from lensjax.surveys.image_files import ImageFile, open_images
 
 SORTS = ("score", "magnitude", "object", "similarity", "taught")  # the first that there is comes up first
+ASCENDING = ("magnitude", "object")  # the others have the largest first
 STEM = "graded"
 GRADE = {"grade": ("", "meta.code.qual", "given by eye: A a lens, B probably, C perhaps, X no lens")}
 SHOWN = ("name", "ra", "dec", "known", "viewer", "score", "similarity", "mag_g", "mag_r", "mag_z", "label", "status")
@@ -60,6 +61,7 @@ class Gallery:
         self._pictures: collections.OrderedDict[int, bytes] = collections.OrderedDict()
         self._uploads: dict[str, np.ndarray] = {}
         self._compared: tuple[tuple[str, ...], np.ndarray] = (), np.empty(0)
+        self._orders: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # sort -> values, and the objects in their order
 
     def page(self, asked: Request, start: int, count: int) -> dict[str, Any]:
         """{"total", "objects"}: those from place `start` of the order on, at most `count`, as plain values."""
@@ -78,15 +80,15 @@ class Gallery:
         if asked.sort not in SORTS:
             raise UserError(f"there is no order {asked.sort!r}: expected one of {', '.join(SORTS)}.")
         similarity = self.similarity(asked.queries)
-        key = {
-            "score": lambda: -self.columns["score"],
-            "similarity": lambda: -similarity,
-            "taught": lambda: -self.taught,
+        values = {
+            "score": lambda: self.columns["score"],
+            "similarity": lambda: similarity,
+            "taught": lambda: self.taught,
             "magnitude": lambda: self.columns.get("mag_r", np.full(self.embeddings.rows, np.nan)),
             "object": lambda: self.columns["object"],
         }[asked.sort]()
-        order = np.argsort(key, kind="stable")
-        keep = np.isfinite(key)
+        order = self._sorted(asked.sort, values)
+        keep = np.isfinite(values)
         numbers = [int(query) for query in asked.queries if query.isdecimal()]
         if asked.window and numbers and "mag_r" in self.columns:
             mag = self.columns["mag_r"]
@@ -94,6 +96,14 @@ class Gallery:
         if asked.grade:
             keep &= self.grades.column() == asked.grade
         return order[keep[order]], similarity
+
+    def _sorted(self, sort: str, values: np.ndarray) -> np.ndarray:
+        """Numbers of the objects (N,) in the order of values (N,), kept as long as these are the same array."""
+        kept, order = self._orders.get(sort, (None, np.empty(0)))
+        if kept is not values:
+            order = np.argsort(values if sort in ASCENDING else -values, kind="stable")
+            self._orders[sort] = values, order
+        return order
 
     def similarity(self, queries: tuple[str, ...]) -> np.ndarray:
         """(N,) the largest cosine to one of the queries; NaN without any. The last answer is kept."""

@@ -1,6 +1,7 @@
 """Grades that a person gave: workdir/grades.csv, rewritten whole at every change."""
 
 import csv
+import functools
 import io
 import os
 import pathlib
@@ -26,9 +27,12 @@ class Grades:
 
     def __init__(self, path: pathlib.Path, file: np.ndarray, row: np.ndarray):
         self.path, self._lock = path, threading.Lock()
-        self._names = list(zip(map(_whole, map(str, file)), map(int, row), strict=True))
+        whole = functools.cache(_whole)
+        self._names = list(zip((whole(str(one)) for one in file), map(int, row), strict=True))
+        self._first: dict[tuple[str, int], int] = {}  # name -> the first object of that name
+        self._same = np.array([self._first.setdefault(name, i) for i, name in enumerate(self._names)], np.int64)
         self._given = _read(path)
-        self.strays = len(self._given.keys() - set(self._names))
+        self.strays = len(self._given.keys() - self._first.keys())
 
     def set(self, number: int, grade: str) -> None:
         """Grade an object; "" takes its grade back."""
@@ -46,7 +50,11 @@ class Grades:
 
     def column(self) -> np.ndarray:
         """(N,) text, "" where there is no grade."""
-        return np.array([self[number] for number in range(len(self._names))], "U1")
+        grade = np.full(len(self._names), "", "U1")
+        for name, (_, given) in self._given.items():
+            if name in self._first:
+                grade[self._first[name]] = given
+        return grade[self._same]
 
     def __getitem__(self, number: int) -> str:
         return self._given.get(self._names[number], ("", ""))[1]

@@ -4,6 +4,7 @@ import concurrent.futures
 import errno
 import io
 import os
+import pathlib
 import socket
 
 import jax
@@ -84,6 +85,27 @@ def test_orders_by_what_no_object_has_are_not_offered(client, gallery):
 def test_pages_follow_each_other(client):
     parts = [client.get(f"/api/objects?sort=magnitude&start={start}&count=25").json["objects"] for start in (0, 25, 50)]
     assert [one["object"] for part in parts for one in part] == list(range(COUNT))
+
+
+def test_an_order_is_sorted_once_and_anew_where_its_values_change(gallery, monkeypatch):
+    sort, calls = np.argsort, []
+    monkeypatch.setattr(np, "argsort", lambda *given, **named: calls.append(1) or sort(*given, **named))
+    for start in (0, 20, 40):
+        for asked in (Request("magnitude"), Request("similarity", ("12",)), Request("magnitude", grade="A")):
+            gallery.page(asked, start, 20)
+    assert len(calls) == 2
+    gallery.taught = np.arange(COUNT, dtype=float)
+    assert gallery.order(Request("taught"))[0][0] == COUNT - 1
+    gallery.taught = -gallery.taught
+    assert gallery.order(Request("taught"))[0][0] == 0
+
+
+def test_a_column_of_grades_is_no_walk_through_all_objects(monkeypatch):
+    given = grades.Grades(pathlib.Path("nowhere"), np.array(["a", "b", "a", "a"]), np.array([0, 0, 1, 0]))
+    given._given = {(os.path.abspath("a"), 0): ("a", "B"), ("/gone", 0): ("/gone", "A")}
+    assert given[0] == given[3] == "B"  # one object, in a file that was named twice
+    monkeypatch.delattr(grades.Grades, "__getitem__")
+    assert given.column().tolist() == ["B", "", "", "B"]
 
 
 def test_grades_last_and_are_taken_back(client, gallery, workdir):
