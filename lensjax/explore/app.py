@@ -19,6 +19,7 @@ from lensjax.surveys.catalogues import WRITERS
 PAGE = pathlib.Path(__file__).with_name("page.html")
 HOST = "127.0.0.1"
 MOST = 500  # objects of one answer
+TAIL = 60  # characters of the name of an upload that are kept, its suffix among them; any file system takes these
 
 
 def explore(config: Any, workdir: str | pathlib.Path) -> None:
@@ -108,7 +109,8 @@ def make_app(gallery: Gallery) -> Any:
         if file is None or not file.filename:
             raise UserError("no image came with the request: choose a file.")
         with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / f"image-{pathlib.PurePosixPath(file.filename).name}"
+            name = file.filename.rpartition("/")[2].replace("\0", "")[-TAIL:]
+            path = pathlib.Path(folder) / f"image-{name}"
             file.save(path)
             return jsonify(query=gallery.upload(path))
 

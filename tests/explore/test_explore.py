@@ -293,6 +293,10 @@ def test_an_image_of_ones_own_finds_its_like(workdir, tmp_path):
     for name in ("..", "list.txt"):  # no path of this machine is followed
         wrong = client.post("/api/upload", data={"image": (io.BytesIO(str(workdir / "cutouts.npz").encode()), name)})
         assert wrong.status_code == 400 and "no images in a" in wrong.json["error"]
+    one = (tmp_path / "one.npz").read_bytes()
+    for name in ("o\0ne.npz", f"{'ü' * 300}.npz"):  # what no name of a file may be
+        sent = client.post("/api/upload", data={"image": (io.BytesIO(one), name)})
+        assert sent.status_code == 200, sent.json
 
 
 @pytest.mark.parametrize(
