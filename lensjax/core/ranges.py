@@ -12,15 +12,21 @@ AT_LEAST = {
         "search.readers search.queue search.batch_size search.shard_rows search.matched_filter.taps vet.chunk "
         "evaluate.num mock.plates mock.fibers inject.lines continua.number continua.vectors fetch.workers fetch.limit "
         "embed.batch_size embed.chunk_rows embed.num neighbours.k probe.splits probe.iterations probe.valid_ratio "
-        "catalogue.num data.size augment.size moco.queue moco.bn_groups evaluate.top"
+        "catalogue.num data.size augment.size moco.queue moco.bn_groups evaluate.top evaluate.survey "
+        "evaluate.inspected completeness.arcs"
     ),
     0: (
         "train.steps search.temperature continua.smooth neighbours.window fetch.retries explore.port model.chunk "
-        "augment.jitter optim.warmup_steps optim.weight_decay optim.clip_norm"
+        "augment.jitter optim.warmup_steps optim.weight_decay optim.clip_norm evaluate.resamples"
     ),
 }
-POSITIVE = "search.matched_filter.sigma optim.learning_rate"
+POSITIVE = "search.matched_filter.sigma optim.learning_rate probe.ratios"
 ASCENDING = "data.window vet.window mock.window"  # two numbers
+EDGES = (  # of cells
+    "completeness.theta_e completeness.arc_mag completeness.arc_snr inject.reliability_edges inject.edges.wave "
+    "inject.edges.snr inject.edges.line_flux inject.edges.line_sigma inject.edges.line_alpha inject.edges.z_abs "
+    "inject.edges.ew_2796"
+)
 FILLED = "probe.ratios evaluate.fpr"
 SHARES = "probe.valid_fraction evaluate.threshold evaluate.fpr evaluate.base_rate"  # neither none nor all
 
@@ -28,13 +34,16 @@ SHARES = "probe.valid_fraction evaluate.threshold evaluate.fpr evaluate.base_rat
 def check_ranges(config: Any) -> None:
     """UserError for the first number of the config that no mode can use, which names it and what was expected."""
     for least, names in AT_LEAST.items():
-        _check(config, names, lambda value, least=least: value >= least, f"at least {least}")
-    _check(config, POSITIVE, lambda value: value > 0, "more than 0")
+        _check(config, names, lambda value, least=least: np.all(np.asarray(value) >= least), f"at least {least}")
+    _check(config, POSITIVE, lambda value: np.all(np.asarray(value) > 0), "more than 0")
     _check(
         config, ASCENDING, lambda value: len(value) == 2 and 0 < value[0] < value[1], "two numbers, the smaller first"
     )
+    _check(config, EDGES, lambda value: len(value) > 1 and np.all(np.diff(value) > 0), "two numbers or more, ascending")
     _check(config, FILLED, len, "one number or more")
     _check(config, SHARES, lambda value: 0 < np.min(value) and np.max(value) < 1, "between 0 and 1")
+    _check(config, "completeness.fpr", lambda value: 0 <= value < 1, "0 or more, and less than 1")
+    _check(config, "explore.port", lambda value: value < 65_536, "at most 65535")
     _check(config, "train.best_mode", lambda value: value in ("min", "max"), "min or max")
 
 
