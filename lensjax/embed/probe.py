@@ -116,8 +116,8 @@ def _read_labels(path: str, embeddings: Embeddings) -> np.ndarray:
     places as `known.find_places` knows them.
 
     Rows that the table does not have, or without a label, are -1. Of a list, the nearest object to each lens is 1,
-    others within a cutout of it -1, the rest 0 (surveys/labels.py); lenses without a place are left out, and counted on
-    stderr. UserError for a table that cannot be used.
+    others within a cutout of it, and those without a place, -1, the rest 0 (surveys/labels.py); lenses without a place
+    are left out, and counted on stderr. UserError for a table that cannot be used.
     """
     if not pathlib.Path(path).is_file():
         raise UserError(f"no table of labels at {path}: give a file with the columns row and label, or ra and dec.")

@@ -20,11 +20,13 @@ class Labels(NamedTuple):
     lens: (N,) int, row of the listed lens that the object is, -1 where it is none.
     near: (N,) float, arcsec to the nearest listed lens within the radius, else NaN; lenses have theirs too.
     lost: (L,) bool, listed lenses without any object within the radius.
+    placed: (N,) bool, whether it has a place in the sky.
     """
 
     lens: np.ndarray
     near: np.ndarray
     lost: np.ndarray
+    placed: np.ndarray
 
     @property
     def is_lens(self) -> np.ndarray:
@@ -33,15 +35,16 @@ class Labels(NamedTuple):
 
     @property
     def is_negative(self) -> np.ndarray:
-        """bool (N,): neither a lens nor near one."""
-        return np.isnan(self.near)
+        """bool (N,): in the sky, and neither a lens nor near one."""
+        return self.placed & np.isnan(self.near)
 
 
 def match_lenses(ra, dec, lens_ra, lens_dec, radius: float = RADIUS) -> Labels:
     """Match listed lenses to objects on the sky.
 
     Args:
-        ra, dec: (N,) degrees, of the objects; those with NaN, or beyond the poles, match nothing.
+        ra, dec: (N,) degrees, of the objects; those with NaN, or beyond the poles, match nothing and are
+            no negatives.
         lens_ra, lens_dec: (L,) degrees, of the list.
         radius: arcsec.
 
@@ -58,8 +61,9 @@ def match_lenses(ra, dec, lens_ra, lens_dec, radius: float = RADIUS) -> Labels:
             f"row {np.flatnonzero(bad)[0]} of the lenses is at {lens_ra[bad][0]}, {lens_dec[bad][0]}: "
             "expected degrees; remove the row or mend it"
         )
-    labels = Labels(np.full(len(ra), -1), np.full(len(ra), np.nan), np.ones(len(lens_ra), bool))
-    known = np.flatnonzero(np.isfinite(ra) & (np.abs(dec) <= 90))  # not so of NaN
+    placed = np.isfinite(ra) & (np.abs(dec) <= 90)  # not so of NaN
+    labels = Labels(np.full(len(ra), -1), np.full(len(ra), np.nan), np.ones(len(lens_ra), bool), placed)
+    known = np.flatnonzero(placed)
     if not len(known) or not len(lens_ra):
         return labels
     sources, lenses = SkyCoord(ra[known], dec[known], unit="deg"), SkyCoord(lens_ra, lens_dec, unit="deg")
