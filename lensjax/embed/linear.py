@@ -92,15 +92,36 @@ class Split(NamedTuple):
     valid: np.ndarray
 
 
-def split(label: np.ndarray, ratio: float, valid_ratio: float, fraction: float, seed: int) -> Split:
+def split(
+    label: np.ndarray, ratio: float, valid_ratio: float, fraction: float, seed: int, place: np.ndarray | None = None
+) -> Split:
     """A random split of label (N,): 1 lens, 0 not, anything else left out.
 
     `fraction` of each class is for validation. Of the non-lenses, training gets at most `ratio` times its lenses and
     validation `valid_ratio` times its own, infinity being all there are; splits of one seed differ in nothing else.
+    place (N,), whole numbers: what has the same is on one side, as a galaxy with and without an arc; None: all differ.
     """
+    place = np.arange(len(label)) if place is None else place
     rng = np.random.default_rng(seed)
     lenses, others = (rng.permutation(np.flatnonzero(label == value)) for value in (1, 0))
-    cut, border = (max(round(fraction * len(rows)), 1) for rows in (lenses, others))
-    train_others = others[border:][: round(min(ratio * (len(lenses) - cut), len(others)))]
-    valid_others = others[:border][: round(min(valid_ratio * cut, len(others)))]
-    return Split(np.concatenate([lenses[cut:], train_others]), np.concatenate([lenses[:cut], valid_others]))
+    held = _held_out(place[lenses], place[others], fraction)
+    train, valid = ([rows[np.isin(place[rows], held) == side] for rows in (lenses, others)] for side in (False, True))
+    kept = [train[1][: _most(ratio, train)], valid[1][: _most(valid_ratio, valid)]]
+    return Split(np.concatenate([train[0], kept[0]]), np.concatenate([valid[0], kept[1]]))
+
+
+def _held_out(lenses: np.ndarray, others: np.ndarray, fraction: float) -> np.ndarray:
+    """Places for validation: `fraction` of the lenses' places, and of the others', the first ones of either.
+
+    Others where lenses are go with these.
+    """
+    spots, free = (rows[np.sort(np.unique(rows, return_index=True)[1])] for rows in (lenses, others))
+    cut, border = (max(round(fraction * len(rows)), 1) for rows in (spots, free))
+    held = spots[:cut]
+    border -= int(np.isin(free, held).sum())
+    return np.concatenate([held, free[~np.isin(free, spots)][: max(border, 0)]])
+
+
+def _most(ratio: float, sides: list[np.ndarray]) -> int:
+    """How many of the non-lenses there may be: `ratio` times the lenses, of [lenses, non-lenses]."""
+    return round(min(ratio * len(sides[0]), len(sides[1])))

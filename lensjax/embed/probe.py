@@ -13,6 +13,7 @@ import numpy as np
 
 from lensjax.core.errors import UserError
 from lensjax.core.files import replacing, write_text
+from lensjax.data.cutouts import places
 from lensjax.embed import linear
 from lensjax.embed.probe_figures import draw_probe
 from lensjax.embed.store import Embeddings
@@ -30,14 +31,16 @@ def probe(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
 
     Writes probe.json (scores by ratio and split), classifiers.npz (weight (S, D), bias (S,) of the best ratio),
     ranked.parquet (row, score, label and the columns of the objects' table, best first), probe.png (Figures 4 and 5).
-    Returns what is in probe.json. Raises UserError for labels with fewer than 4 lenses or 4 others.
+    Images of one galaxy, with and without an arc, are on one side of a split (data/cutouts.py). Returns what is in
+    probe.json. Raises UserError for labels with fewer than 4 lenses or 4 others.
     """
     settings, embeddings = config.probe, Embeddings(workdir)
-    label = _labels(settings, embeddings)
+    place = places(embeddings.objects(), embeddings.rows)
+    label = _labels(settings, embeddings, place)
     results, probes, curves = [], {}, {}
     for ratio in settings.ratios:
         for seed in range(settings.splits):
-            result, chosen, curve = _fit_split(embeddings, label, ratio, settings, config.seed + seed)
+            result, chosen, curve = _fit_split(embeddings, label, place, ratio, settings, config.seed + seed)
             results.append(result)
             probes.setdefault(ratio, []).append(chosen)
             curves.setdefault(ratio, []).append(curve)
@@ -62,9 +65,11 @@ def probe(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     return summary
 
 
-def _fit_split(embeddings: Embeddings, label: np.ndarray, ratio: int, settings: Any, seed: int) -> tuple:
+def _fit_split(
+    embeddings: Embeddings, label: np.ndarray, place: np.ndarray, ratio: int, settings: Any, seed: int
+) -> tuple:
     """(scores on the validation set, the chosen classifier, its completeness curve) of one ratio and split."""
-    rows = linear.split(label, ratio, settings.valid_ratio, settings.valid_fraction, seed)
+    rows = linear.split(label, ratio, settings.valid_ratio, settings.valid_fraction, seed, place)
     probes = linear.fit(embeddings.take(rows.train), label[rows.train], settings.iterations, settings.l2)
     vectors, truth = embeddings.take(rows.valid), label[rows.valid]
     top = max(min(settings.top, int(settings.top_fraction * len(truth))), 1)
@@ -93,8 +98,8 @@ def _mean(results: list[dict[str, Any]], ratio: int, name: str) -> float:
     return float(np.mean([result[name] for result in results if result["ratio"] == ratio]))
 
 
-def _labels(settings: Any, embeddings: Embeddings) -> np.ndarray:
-    """(N,) 1 lens, 0 not, -1 unknown or without an embedding."""
+def _labels(settings: Any, embeddings: Embeddings, place: np.ndarray) -> np.ndarray:
+    """(N,) 1 lens, 0 not, -1 unknown or without an embedding; UserError for too few of either at different places."""
     if settings.labels:
         label = _read_labels(settings.labels, embeddings)
     else:
@@ -103,10 +108,11 @@ def _labels(settings: Any, embeddings: Embeddings) -> np.ndarray:
     for rows, vectors in embeddings.pieces():
         label[rows] = np.where(np.isfinite(vectors).all(1), label[rows], -1)
     for value, name in ((1, "lenses"), (0, "non-lenses")):
-        if (label == value).sum() < 4:
+        count = len(np.unique(place[label == value]))
+        if count < 4:
             raise UserError(
-                f"the labels have {(label == value).sum()} {name} with embeddings, where 4 at least are needed: give "
-                "more in config.probe.labels."
+                f"the labels have {count} {name} with embeddings at different places, where 4 at least are needed: "
+                "give more in config.probe.labels."
             )
     return label
 

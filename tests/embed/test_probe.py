@@ -52,6 +52,31 @@ def test_splits_have_their_ratio_and_no_object_twice(ratio):
     assert set(other.valid) != set(split.valid)
 
 
+def test_a_galaxy_with_and_without_an_arc_is_on_one_side_of_a_split():
+    """As --mode=inject writes them, beside other non-lenses, and a lens that is there three times."""
+    label = np.concatenate([np.tile([0, 1], 40), np.zeros(200, int), np.ones(3, int)])
+    place = np.concatenate([np.repeat(np.arange(40), 2), np.arange(40, 240), np.full(3, 240)])
+    for seed in range(5):
+        split = linear.split(label, 1000, 1000, 0.25, seed, place)
+        assert not set(place[split.train]) & set(place[split.valid])
+        assert sorted(np.concatenate(split)) == list(range(len(label)))
+        assert len(set(place[split.valid][label[split.valid] == 1])) == 10
+        assert (label[split.valid] == 0).sum() == 60 and len(set(place[split.valid]) & set(range(40, 240))) > 40
+
+
+def test_the_mode_knows_the_images_of_one_galaxy(workdir, monkeypatch):
+    def look(label, ratio, valid_ratio, fraction, seed, place):
+        seen.append(place)
+        return split(label, ratio, valid_ratio, fraction, seed, place)
+
+    split, seen = linear.split, []
+    monkeypatch.setattr(linear, "split", look)
+    table = {"ra": np.arange(COUNT) // 2 / 10, "dec": np.zeros(COUNT), "label": LABEL.astype(np.float32)}
+    store.write_objects(workdir / store.FOLDER / store.OBJECTS, table)
+    probe(settings(ratios=(1,), splits=1, iterations=3), workdir)
+    assert np.array_equal(seen[0], np.arange(COUNT) // 2)
+
+
 def test_curve_and_true_positives():
     inspected, completeness = linear.inspected_curve(np.array([3.0, 1.0, 2.0, 0.0]), np.array([1, 1, 0, 0]))
     np.testing.assert_array_equal(inspected, [1, 2, 3, 4])
