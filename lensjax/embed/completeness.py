@@ -18,7 +18,7 @@ from lensjax.core.files import replacing
 from lensjax.data.inject_arcs import galaxies, observing
 from lensjax.embed import linear
 from lensjax.embed.encoder import RELEASED, make_encoder
-from lensjax.embed.probe import FOLDER, is_current
+from lensjax.embed.probe import FOLDER, SUMMARY, is_current
 from lensjax.embed.store import Embeddings
 from lensjax.physics import bands
 from lensjax.sims.arcs import make_arcs
@@ -65,7 +65,7 @@ def has_finder(config: Any, workdir: pathlib.Path) -> bool:
     """Whether there is something that tells lenses: weights of "lens", or for "ssl" a probe in workdir."""
     if config.system == "lens":
         return any(checkpoint.has_weights(folder) for folder in (workdir, RELEASED / config.system))
-    return (workdir / FOLDER / "classifiers.npz").is_file()
+    return (workdir / FOLDER / SUMMARY).is_file()
 
 
 def make_scorer(config: Any, workdir: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -76,7 +76,7 @@ def make_scorer(config: Any, workdir: pathlib.Path) -> Callable[[np.ndarray], np
     if config.system == "lens":
         return make_encoder(config, workdir, output="logit").embed  # pyright: ignore[reportReturnType]: as numpy's
     if not has_finder(config, workdir):
-        raise UserError(f"no classifier in {workdir / FOLDER}: run --mode=probe with the same --workdir first.")
+        raise UserError(f"no probe in {workdir / FOLDER}: run --mode=probe with the same --workdir first.")
     embeddings = Embeddings(workdir)
     if not is_current(workdir / FOLDER, embeddings):
         raise UserError(f"the probe of {workdir} is of other embeddings: run --mode=embed and --mode=probe again.")

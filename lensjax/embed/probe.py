@@ -22,15 +22,16 @@ from lensjax.surveys.catalogues import read_table
 from lensjax.surveys.labels import match_lenses
 from lensjax.tasks.metrics import average_precision, roc_auc
 
-FOLDER = "probe"
+FOLDER, SUMMARY = "probe", "probe.json"
 MEANING = {"row": "whole numbers from 0", "label": "1 for a lens, 0 for none"}
 
 
 def probe(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     """Fit, choose and rank; prints one line about it.
 
-    Writes probe.json (scores by ratio and split), classifiers.npz (weight (S, D), bias (S,) of the best ratio),
-    ranked.parquet (row, score, label and the columns of the objects' table, best first), probe.png (Figures 4 and 5).
+    Writes classifiers.npz (weight (S, D), bias (S,) of the best ratio), ranked.parquet (row, score, label and the
+    columns of the objects' table, best first), probe.png (Figures 4 and 5), and last, as the sign that these belong
+    together, probe.json (scores by ratio and split).
     Images of one galaxy, with and without an arc, are on one side of a split (data/cutouts.py). Returns what is in
     probe.json. Raises UserError for labels with fewer than 4 lenses or 4 others.
     """
@@ -47,6 +48,7 @@ def probe(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     best = max(settings.ratios, key=lambda ratio: _mean(results, ratio, "true_positives"))
     folder = pathlib.Path(workdir) / FOLDER
     folder.mkdir(exist_ok=True)
+    (folder / SUMMARY).unlink(missing_ok=True)  # a run that is killed from here on leaves files of two probes
     with replacing(folder / "classifiers.npz") as temporary:
         weight, bias = (np.stack(values) for values in zip(*probes[best], strict=True))
         arrays: dict[str, Any] = {"weight": weight, "bias": bias, "ratio": np.array(best)}
@@ -57,7 +59,7 @@ def probe(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     summary |= {
         name: _mean(results, best, name) for name in ("roc_auc", "average_precision", "precision", "completeness")
     }
-    write_text(folder / "probe.json", json.dumps(summary, indent=2))
+    write_text(folder / SUMMARY, json.dumps(summary, indent=2))
     print(
         f"{folder}: {count} objects ranked; best ratio 1:{best}, ROC AUC {summary['roc_auc']:.4f}, "
         f"{summary['completeness']:.0%} of the lenses in the top {results[0]['top']} of {results[0]['valid']}"
@@ -165,8 +167,8 @@ def _by_row(path: str, row: np.ndarray, values: np.ndarray, rows: int) -> np.nda
 
 
 def is_current(folder: pathlib.Path, embeddings: Embeddings) -> bool:
-    """Whether the probe in `folder` is there, and of these embeddings."""
-    about = folder / "probe.json"
+    """Whether the probe in `folder` is there, whole, and of these embeddings."""
+    about = folder / SUMMARY
     return about.is_file() and json.loads(about.read_text())["fingerprint"] == embeddings.about["fingerprint"]
 
 

@@ -11,7 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from configs import ssl
 from lensjax.core.errors import UserError
 from lensjax.embed import linear, store
-from lensjax.embed.probe import probe
+from lensjax.embed import probe as module
+from lensjax.embed.completeness import has_finder
+from lensjax.embed.probe import is_current, probe
 
 RNG = np.random.default_rng(2)
 COUNT = 400
@@ -117,6 +119,19 @@ def test_the_mode_ranks_lenses_first(workdir):
     with np.load(workdir / "probe/classifiers.npz") as stored:
         assert stored["weight"].shape == (2, 5)
     assert (workdir / "probe/probe.png").stat().st_size > 1000
+
+
+def test_a_run_that_is_killed_between_its_files_leaves_no_probe_that_counts(workdir, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    given = settings(ratios=(1,), splits=1, iterations=3)
+    probe(given, workdir)
+    assert is_current(workdir / "probe", store.Embeddings(workdir)) and has_finder(given, workdir)
+    monkeypatch.setattr(module, "_rank", stop)
+    with pytest.raises(KeyboardInterrupt):
+        probe(settings(ratios=(5,), splits=1, iterations=3), workdir)
+    assert not is_current(workdir / "probe", store.Embeddings(workdir)) and not has_finder(given, workdir)
 
 
 def test_labels_of_the_users_own(workdir, tmp_path):
