@@ -67,14 +67,17 @@ def inject(config: Any, workdir: pathlib.Path) -> None:
     """Inject lines into the spectra of config.search.input, and say how many the search finds.
 
     Of images: write the galaxies of config.embed.input with and without an arc to workdir/injected.hdf5; where there is
-    a finder (a trained network of "lens", a probe of "ssl"), also say which arcs it finds, completeness.fits.
+    a finder (a trained network of "lens", a probe of "ssl"), also say which arcs it finds, completeness.fits. None of a
+    former run, perhaps around other galaxies, stays beside it.
     """
     if config.system in IMAGE_SYSTEMS:
         from lensjax.data.inject_arcs import inject_arcs
-        from lensjax.embed.completeness import has_finder, measure_completeness
+        from lensjax.embed.completeness import FIGURE, NAME, has_finder, measure_completeness
 
         number = inject_arcs(config, config.embed.input, workdir / "injected.hdf5")
         print(f"{workdir / 'injected.hdf5'}: {number} galaxies, each with and without an arc")
+        for name in (NAME, FIGURE):
+            (workdir / name).unlink(missing_ok=True)
         if has_finder(config, workdir):
             measure_completeness(config, workdir)
         return

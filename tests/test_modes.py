@@ -87,9 +87,12 @@ def test_inject_of_images_writes_the_galaxies_with_and_without_an_arc(tmp_path, 
     images = np.random.default_rng(0).normal(0, 0.004, (3, 40, 40, 3)).astype(np.float32)
     write_cutouts(tmp_path / "survey.h5", images, {"ra": np.arange(3.0), "dec": np.zeros(3)})
     config.embed.input = str(tmp_path / "survey.h5")
+    for name in ("completeness.fits", "completeness.png"):
+        (tmp_path / name).write_text("around other galaxies")
     modes.run("inject", config.lock(), tmp_path)
     assert len(open_cutouts(tmp_path / "injected.hdf5")) == 6
     assert "3 galaxies, each with and without an arc" in capsys.readouterr().out
+    assert not list(tmp_path.glob("completeness.*"))  # there is no finder yet
 
 
 def test_fetch_of_images_wants_positions(tmp_path):
