@@ -24,6 +24,7 @@ IMAGES = ("images", "image", "cutouts", "cutout", "data", "x")  # names of the a
 BANDS = {1: "r", 2: "gr", 3: "grz", 4: "griz", 5: "ugriz"}  # by their number, where a file does not name them
 SCALE_TOLERANCE = 0.05  # of a FITS file's pixels about 0.262 arcsec
 UNIT_TOLERANCE = 0.01  # of the sum of a PSF about 1
+NANOMAGGIES = r"(nano[ -]?magg\w*|nmgy)(\W*(per )?pix\w*\W*1?)?"  # a pixel; as FITS headers spell them, any case
 
 
 class ImageFile(NamedTuple):
@@ -242,6 +243,7 @@ def _planes(units: list[Hdu]) -> tuple[np.ndarray, dict, str]:
     found = [u for u in found if u.header.get("IMAGETYP", "image").strip() == "image"]
     if not found:
         raise BadFile("no image in the FITS file: expected a cube (bands, H, W) or one image a band")
+    _check_unit(found)
     header = found[0].header
     if header["NAXIS"] == 3:
         planes = np.asarray(image(found[0]), np.float32)
@@ -257,6 +259,14 @@ def _planes(units: list[Hdu]) -> tuple[np.ndarray, dict, str]:
         names = _band_names(len(planes))
     order = sorted(range(len(names)), key=lambda i: "ugrizy".find(names[i]))
     return planes[order], header, "".join(names[i] for i in order)
+
+
+def _check_unit(units: list[Hdu]) -> None:
+    """BadFile where a header states another unit of flux than nanomaggies; one that states none is fine."""
+    for unit in units:
+        stated = str(unit.header.get("BUNIT", "")).strip()
+        if stated and not re.fullmatch(NANOMAGGIES, stated, re.IGNORECASE):
+            raise BadFile(f"fluxes in {stated!r}: expected nanomaggies a pixel; convert them, and mend or remove BUNIT")
 
 
 def _check_scale(header: dict) -> None:

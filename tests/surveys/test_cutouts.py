@@ -144,6 +144,21 @@ def test_a_fits_cube_may_have_its_bands_last(tmp_path):
     np.testing.assert_array_equal(open_cutouts(tmp_path).read([0]), pixels)
 
 
+@pytest.mark.parametrize("split", [False, True])
+def test_fluxes_in_another_unit_are_told(tmp_path, split):
+    from astropy.io import fits
+
+    units = ["", "nanomaggy", "nanomaggies / pixel", "nMgy", "nmgy pix-1", "uJy", "adu", "nmgy/arcsec2", "maggies"]
+    for i, unit in enumerate(units):
+        write_fits(tmp_path / f"{i}.fits", images(1)[0], split=split)
+        with fits.open(tmp_path / f"{i}.fits", mode="update") as parts:
+            parts[2 if split else 0].header["BUNIT"] = unit
+    status = open_cutouts(tmp_path).table()["status"].tolist()
+    assert status[:5] == [OK] * 5
+    for unit, text in zip(units[5:], status[5:], strict=True):
+        assert text.startswith(f"fluxes in '{unit}': expected nanomaggies a pixel")
+
+
 def test_a_psf_is_no_cutout(tmp_path):
     from astropy.io import fits
 
