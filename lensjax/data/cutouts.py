@@ -10,6 +10,7 @@ from lensjax.surveys import labels
 
 Table = dict[str, np.ndarray]
 OK = "ok"
+GRZ = "".join(bands.BANDS)
 SUPERVISED = ("lens",)  # systems that need labels
 SEEING = ("psfsize", "psfdepth")  # FWHM in arcsec, 1 / nanomaggies^2
 
@@ -42,7 +43,7 @@ def load_cutouts(config: Any, source: Any = None) -> tuple[dict[str, Any], dict[
     if source is None:
         from lensjax.surveys.cutouts import open_cutouts
 
-        source = open_cutouts(config.data.input, config.data.size, holes=True)
+        source = open_cutouts(config.data.input, config.data.size, holes=True, bands=wanted_bands(config))
     check_bands(source, config)
     table = source.table()
     good = np.asarray(table["status"]) == OK if "status" in table else np.ones(len(source), bool)
@@ -91,10 +92,14 @@ def hold_out(rows: np.ndarray, place: np.ndarray, number: int) -> tuple[np.ndarr
     return rows, number + int(np.sum(place[number:] == place[number - 1 : number]))
 
 
+def wanted_bands(config: Any) -> str:
+    """grz where the network of this config takes three bands; empty where it takes others, which no config names."""
+    return GRZ if len(config.augment.noise) == len(GRZ) else ""
+
+
 def check_bands(source: Any, config: Any) -> None:
     """UserError where a source that names its bands has others than the network of this config takes."""
-    found, number = getattr(source, "bands", None), len(config.augment.noise)
-    wanted = "".join(bands.BANDS) if number == len(bands.BANDS) else ""
+    found, number, wanted = getattr(source, "bands", None), len(config.augment.noise), wanted_bands(config)
     if found is not None and (len(found) != number or (wanted and found != wanted)):
         count = f"{len(found)} band{'s' * (len(found) != 1)}"
         raise UserError(

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from lensjax.core.errors import UserError
+from lensjax.data.cutouts import GRZ
 from lensjax.physics import bands
 from lensjax.sims.arcs import TRUTH, make_arcs
 from lensjax.surveys.cutouts import OK, Cutouts, open_cutouts, writing_cutouts
@@ -31,8 +32,8 @@ def inject_arcs(config: Any, source: Any, path: str | pathlib.Path) -> int:
     Returns the number of galaxies; those that are lenses already or unusable are left out, and counted on stderr.
     Memory: one pass. UserError for other bands, or where no galaxy can be used.
     """
-    cutouts = source if isinstance(source, Cutouts) else open_cutouts(source, config.data.size)
-    if cutouts.bands != "grz":
+    cutouts = source if isinstance(source, Cutouts) else open_cutouts(source, config.data.size, bands=GRZ)
+    if cutouts.bands != GRZ:
         raise UserError(f"arcs have colours in g, r, z, the cutouts bands {cutouts.bands}: give cutouts in grz")
     arcs, key = make_arcs(config.sim, cutouts.size), jax.random.key(config.seed)
     add = jax.jit(jax.vmap(lambda row, *example: arcs(jax.random.fold_in(key, row), *example)))

@@ -15,6 +15,7 @@ from ml_collections import config_dict
 from lensjax.core import checkpoint
 from lensjax.core.errors import UserError
 from lensjax.core.files import replacing
+from lensjax.data.cutouts import GRZ
 from lensjax.data.inject_arcs import galaxies, observing
 from lensjax.embed import linear
 from lensjax.embed.encoder import RELEASED, make_encoder
@@ -45,7 +46,7 @@ def measure_completeness(config: Any, workdir: str | pathlib.Path) -> Columns:
     found (A,). UserError without a finder, or without a usable galaxy.
     """
     settings = config.completeness
-    cutouts = open_cutouts(config.embed.input, config.data.size)
+    cutouts = open_cutouts(config.embed.input, config.data.size, bands=GRZ)
     injected = inject(config, cutouts, make_scorer(config, pathlib.Path(workdir)))
     cut = metrics.threshold_at_fpr(injected.bare, np.zeros(len(injected.bare)), settings.fpr)
     arcs = {**injected.arcs, "found": injected.arcs["score"] > cut}
@@ -94,7 +95,7 @@ def inject(config: Any, cutouts: Cutouts, score: Callable[[np.ndarray], np.ndarr
 
     Known lenses, label 1, are no galaxies of these. UserError for other bands, and where no galaxy can be used.
     """
-    if cutouts.bands != "grz":
+    if cutouts.bands != GRZ:
         raise UserError(f"arcs have colours in g, r, z, the cutouts bands {cutouts.bands}: give cutouts in grz")
     settings, size, table = config.completeness, config.embed.batch_size, cutouts.table()
     sim: Any = config_dict.ConfigDict(config.sim.to_dict())

@@ -19,7 +19,7 @@ import lensjax
 from lensjax.core.errors import UserError
 from lensjax.core.files import stamp
 from lensjax.core.journal import Progress
-from lensjax.data.cutouts import check_bands
+from lensjax.data.cutouts import check_bands, wanted_bands
 from lensjax.embed import linear
 from lensjax.embed.encoder import Encoder, make_encoder
 from lensjax.embed.mocks import MockSource
@@ -73,7 +73,7 @@ def open_source(config: Any) -> Any:
         return MockSource(config)
     from lensjax.surveys.cutouts import open_cutouts
 
-    return open_cutouts(config.embed.input, config.augment.size)
+    return open_cutouts(config.embed.input, config.augment.size, bands=wanted_bands(config))
 
 
 def _dtype(name: str) -> Any:

@@ -17,7 +17,7 @@ from ml_collections import config_dict
 from lensjax.core.errors import UserError
 from lensjax.core.files import write_text
 from lensjax.core.journal import Progress
-from lensjax.data.cutouts import check_bands
+from lensjax.data.cutouts import check_bands, wanted_bands
 from lensjax.embed.encoder import make_encoder
 from lensjax.embed.mocks import MockSource
 from lensjax.evaluate import base_rate, lens_figures
@@ -71,7 +71,7 @@ def score_objects(config: Any, predict: Callable[[np.ndarray], Any]) -> Scored:
 def open_source(config: Any) -> Any:
     """The cutouts of config.evaluate.input, or mocks that neither training nor embedding has drawn."""
     if config.evaluate.input:
-        source = open_cutouts(config.evaluate.input, config.augment.size)
+        source = open_cutouts(config.evaluate.input, config.augment.size, bands=wanted_bands(config))
         check_bands(source, config)
         return source
     mocks: Any = config_dict.ConfigDict(config.to_dict())

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lensjax.core.errors import UserError
-from lensjax.data.cutouts import check_bands
+from lensjax.data.cutouts import GRZ, check_bands, wanted_bands
 from lensjax.embed import catalogue, linear
 from lensjax.embed.embed import open_source
 from lensjax.embed.encoder import make_encoder
@@ -132,7 +132,8 @@ class Gallery:
             encoder = self._encoder
             if encoder.identity != self.embeddings.about["weights"]:
                 raise UserError("the weights changed since the objects were embedded: run --mode=embed again.")
-            source = Cutouts([(path.name, _images(path))], encoder.config.augment.size)
+            wanted = wanted_bands(encoder.config)
+            source = Cutouts([(path.name, _images(path))], encoder.config.augment.size, bands=wanted)
             image = source.read(np.array([0]))
             if not np.isfinite(image).all():
                 raise UserError(f"the image cannot be used: {source.table()['status'][0]}.")
@@ -238,7 +239,7 @@ def _images(path: pathlib.Path) -> ImageFile | str:
 def _open_file(path: str) -> Cutouts | None:
     """The images of a file; None where there are none."""
     with contextlib.suppress(BadFile, UserError):
-        return Cutouts([(path, open_images(pathlib.Path(path)))])
+        return Cutouts([(path, open_images(pathlib.Path(path)))], bands=GRZ)
 
 
 def _open(config: Any, objects: dict[str, np.ndarray]) -> Any:

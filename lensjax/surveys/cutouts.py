@@ -30,11 +30,20 @@ class Cutouts:
     size: pixels of an image, along either axis; bands: a letter each. No file stays open.
     """
 
-    def __init__(self, files: Sequence[tuple[str, ImageFile | str]], size: int | None = None, holes: bool = False):
+    def __init__(
+        self,
+        files: Sequence[tuple[str, ImageFile | str]],
+        size: int | None = None,
+        holes: bool = False,
+        bands: str = "",
+    ):
         """files: path, and what is in it or why it cannot be used. size: crop or pad images to it about the centre.
 
-        holes: images keep their finite pixels where others are not, and bands that are zero throughout.
+        holes: images keep their finite pixels where others are not, and bands that are zero throughout. bands: a letter
+        each, the planes to take of files that name these bands among others.
         """
+        if bands:
+            files = [(path, file.only(bands) if isinstance(file, ImageFile) else file) for path, file in files]
         good = [file for _, file in files if isinstance(file, ImageFile)]
         if not good:
             name, reason = files[0]
@@ -154,7 +163,7 @@ def fit(images: np.ndarray, size: int) -> np.ndarray:
     return images
 
 
-def open_cutouts(source, size: int | None = None, holes: bool = False) -> Cutouts:
+def open_cutouts(source, size: int | None = None, holes: bool = False, bands: str = "") -> Cutouts:
     """The cutouts that `source` names, ready to be read by row.
 
     Args:
@@ -163,6 +172,7 @@ def open_cutouts(source, size: int | None = None, holes: bool = False) -> Cutout
         size: pixels to crop, or pad with zeros, every image to; None keeps the size that most images have.
         holes: images keep their finite pixels where others are not, and bands that are zero throughout; else they are
             NaN throughout, and not "ok".
+        bands: a letter each: of files that name these bands among others, as FITS cutouts do, only these are taken.
 
     Raises UserError where there is no file, or none that can be used. A file that cannot be used is one row of the
     table, whose status says why.
@@ -173,7 +183,7 @@ def open_cutouts(source, size: int | None = None, holes: bool = False) -> Cutout
             opened.append((str(path), open_images(path)))
         except BadFile as error:
             opened.append((str(path), str(error)))
-    return Cutouts(opened, size, holes)
+    return Cutouts(opened, size, holes, bands)
 
 
 def find_images(source) -> list[pathlib.Path]:

@@ -30,7 +30,8 @@ NANOMAGGIES = r"(nano[ -]?magg\w*|nmgy)(\W*(per )?pix\w*\W*1?)?"  # a pixel; as 
 class ImageFile(NamedTuple):
     """An open file of `num` images of shape (H, W, B).
 
-    bands: a letter each. columns(): the file's columns (num, ...) under its own names, those that can be read.
+    bands: a letter each; named: whether the file itself says so, and not the number of its planes. columns(): the
+    file's columns (num, ...) under its own names, those that can be read.
     read(rows): images (n, H, W, B) of ascending, different rows; rows of an image along y, north up; BadFile where they
     are damaged. No file stays open between the calls.
     """
@@ -40,6 +41,14 @@ class ImageFile(NamedTuple):
     bands: str
     columns: Callable[[], dict[str, np.ndarray]]
     read: Callable[[np.ndarray], np.ndarray]
+    named: bool = False
+
+    def only(self, bands: str) -> "ImageFile":
+        """The planes of these bands, where the file names them all among others; else as it is."""
+        if not self.named or not set(bands) <= set(self.bands):
+            return self
+        planes, shape = [self.bands.index(band) for band in bands], (*self.shape[:2], len(bands))
+        return self._replace(bands=bands, shape=shape, read=lambda rows: _guarded(np.take, self.read(rows), planes, -1))
 
 
 def open_images(path: pathlib.Path) -> ImageFile:
@@ -132,7 +141,7 @@ def open_fits_cutout(path: pathlib.Path) -> ImageFile:
 
     Only its shape and header are kept; the file is opened again when it is read.
     """
-    planes, header, bands = _planes(open_fits(path))
+    planes, header, bands, named = _planes(open_fits(path))
     _check_scale(header)
     _check_psf(planes, header)
     count, height, width = planes.shape
@@ -144,7 +153,7 @@ def open_fits_cutout(path: pathlib.Path) -> ImageFile:
     def read(rows: np.ndarray) -> np.ndarray:
         return _last(_planes(open_fits(path))[0][None])[rows]
 
-    return ImageFile(1, (height, width, count), bands, columns, read)
+    return ImageFile(1, (height, width, count), bands, columns, read, named)
 
 
 def open_picture(path: pathlib.Path) -> ImageFile:
@@ -237,8 +246,9 @@ def _last(images: np.ndarray) -> np.ndarray:
     return np.moveaxis(images, 1, -1)
 
 
-def _planes(units: list[Hdu]) -> tuple[np.ndarray, dict, str]:
-    """Images (B, H, W), the header with the WCS, and the names of the bands, in the order g, r, i, z where known."""
+def _planes(units: list[Hdu]) -> tuple[np.ndarray, dict, str, bool]:
+    """Images (B, H, W), the header with the WCS, the names of the bands, in the order g, r, i, z where known, and
+    whether the file names them."""
     found = [u for u in units if u.header.get("NAXIS", 0) in (2, 3) and u.header.get("XTENSION", "IMAGE") == "IMAGE"]
     found = [u for u in found if u.header.get("IMAGETYP", "image").strip() == "image"]
     if not found:
@@ -255,10 +265,11 @@ def _planes(units: list[Hdu]) -> tuple[np.ndarray, dict, str]:
             raise BadFile("images of different sizes in the FITS file: expected one of the same size for every band")
         planes = np.stack([np.asarray(image(u), np.float32) for u in found])
         names = "".join(str(u.header.get("BAND", "")).strip()[:1].lower() for u in found)
-    if len(names) != len(planes):
+    named = len(names) == len(planes)
+    if not named:
         names = _band_names(len(planes))
     order = sorted(range(len(names)), key=lambda i: "ugrizy".find(names[i]))
-    return planes[order], header, "".join(names[i] for i in order)
+    return planes[order], header, "".join(names[i] for i in order), named
 
 
 def _check_unit(units: list[Hdu]) -> None:

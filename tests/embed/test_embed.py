@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 from scipy import special
 
 from configs import lens, ssl
@@ -268,6 +269,15 @@ def test_images_in_other_bands_are_refused_before_anything_is_computed(tmp_path,
     with pytest.raises(UserError, match=rf"the images have {len(bands)} bands? \({bands}\): expected 3 \(grz\)"):
         run(tmp_path, source)
     assert source.reads == [] and not (tmp_path / "embeddings").exists()
+
+
+def test_of_files_that_name_their_bands_the_networks_are_taken(tmp_path):
+    for name, bands in (("a.fits", "griz"), ("b.fits", "grz")):
+        cube = np.ones((len(bands), 36, 36), np.float32)
+        fits.PrimaryHDU(cube, fits.Header({"BANDS": bands})).writeto(tmp_path / name)
+    settings = config()
+    settings.embed.input = str(tmp_path / "[ab].fits")
+    assert embed(settings, tmp_path / "run", mean_encoder(settings)) == {"rows": 2, "embedded": 2}
 
 
 def test_the_table_is_made_once_and_only_at_the_end(tmp_path, monkeypatch):

@@ -127,6 +127,24 @@ def test_fits_cutouts_know_their_place_and_their_bands(tmp_path):
     np.testing.assert_allclose([table["ra"][0], table["dec"][0]], [150.5, 2.5], atol=1e-9)
 
 
+def test_bands_that_are_wanted_are_taken_of_files_that_name_them_among_others(tmp_path):
+    pixels = images(4, bands=4)
+    pixels[1, ..., 2] = 0  # nobody observed i
+    write_fits(tmp_path / "1.fits", pixels[0], bands="griz")
+    write_fits(tmp_path / "2.fits", pixels[1][..., [3, 2, 1, 0]], bands="zirg", split=True)
+    write_fits(tmp_path / "3.fits", pixels[2][..., [0, 1, 3]])
+    write_cutouts(tmp_path / "4.h5", pixels[3:])  # whose planes may be anything
+    source = open_cutouts(tmp_path, bands="grz")
+    assert source.bands == "grz"
+    np.testing.assert_array_equal(source.read([0, 1, 2]), pixels[:3][..., [0, 1, 3]])
+    status = source.table()["status"].tolist()
+    assert status[:3] == [OK] * 3 and status[3].startswith("bands griz: expected grz")
+    assert open_cutouts(tmp_path).bands == "griz"
+    write_fits(tmp_path / "other.fits", pixels[0][..., :2], bands="gr")
+    (tmp_path / "other.fits").replace(tmp_path / "1.fits")
+    assert np.isnan(source.read([0])).all()
+
+
 @pytest.mark.parametrize("bands", ["z,r,g", "ZRG", "z r g"])
 def test_bands_of_a_fits_cube_are_read_however_they_are_spelt(tmp_path, bands):
     pixels = images(1)
