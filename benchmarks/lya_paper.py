@@ -1,7 +1,8 @@
 """The paper's recipe, flux alone, beside the paper's own figures and the limit that nothing can beat.
 
 Lines in one of 15 mocks, by either law of their flux. `--law paper=WORKDIR` names a training of configs/lya.py:paper
-for a law; without one, only that law's limit is measured: the oracle, at the threshold of highest accuracy.
+for a law (weights/lya_paper, or weights/lya, the network that sees more); without one, only that law's limit is
+measured: the oracle, at the threshold of highest accuracy.
 
 Li et al. give the least peak of a line and no law above it. So the figures of the law "paper", an exponential above
 that floor, are also given for other means of the exponential: the same mocks, weighted.
@@ -89,9 +90,13 @@ def main() -> None:
     for law in LAWS:
         for name, scored in measure(law, given.get(law, ""), arguments.num).items():
             score, label = scored["logit"], scored["label"]
-            cut = 0.0 if name == "network" else best_cut(score, label)
+            best = best_cut(score, label)
+            cut = 0.0 if name == "network" else best
             accuracy, purity, completeness = at(score, label, cut)
             print(f"{law:8} {name:8} accuracy {accuracy:.2%}, purity {purity:.1%}, completeness {completeness:.1%}")
+            if name == "network":
+                accuracy_there, _, found = at(score, label, best)
+                print(f"    at the cut of highest accuracy: accuracy {accuracy_there:.2%}, completeness {found:.1%}")
             if law == "paper":
                 at_means(score, label, scored["peak"], cut)
             if name == "network":

@@ -129,12 +129,16 @@ def explore(config: Any, workdir: pathlib.Path) -> None:
 
 
 def release(config: Any, workdir: pathlib.Path) -> None:
-    """Write the best checkpoint as one small file, workdir/weights.npz, that search and numpy alone can open."""
+    """Write the best checkpoint as one small file, workdir/weights.npz, that search and numpy alone can open.
+
+    Of the config inside, no folders of this machine are told (`settings.without_folders`).
+    """
+    from lensjax.core import settings
     from lensjax.core.checkpoint import restore_for_inference, save_weights
 
     trained, params, model_state = restore_for_inference(workdir)
     del config  # the weights carry the config that they were trained with
-    print(save_weights(workdir, params, model_state, trained))
+    print(save_weights(workdir, params, model_state, settings.without_folders(trained)))
 
 
 def fetch(config: Any, workdir: pathlib.Path) -> None:

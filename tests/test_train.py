@@ -21,7 +21,7 @@ from lensjax.core.journal import read_rows
 from lensjax.data.batches import Batches, from_arrays, make_batches
 from lensjax.tasks import make_task
 from lensjax.train import make_warm, train
-from tests.tiny import simulate, tiny_config, tiny_metrics, tiny_task
+from tests.tiny import PIXELS, simulate, tiny_config, tiny_metrics, tiny_task
 
 ROOT = pathlib.Path(__file__).parents[1]
 ONE = jax.devices()[:1]
@@ -132,11 +132,16 @@ def test_another_config_is_refused(undisturbed):
 
 
 def test_a_run_goes_on_with_its_own_objects_alone(tmp_path):
-    one, other = (np.random.default_rng(0).normal(size=(n, 16)).astype(np.float32) for n in (40, 41))
-    made = [from_arrays({"x": x, "label": x[:, 0]}, {"x": x[:4], "label": x[:4, 0]}, 8, 0) for x in (one, other)]
+    one, other = (np.random.default_rng(0).normal(size=(n, PIXELS)).astype(np.float32) for n in (40, 41))
+    labels = [(x[:, 0] > 0).astype(np.float32) for x in (one, other)]
+    made = [
+        from_arrays({"flux": x, "label": label}, {"flux": x[:4], "label": label[:4]}, 8, 0)
+        for x, label in zip((one, other), labels, strict=True)
+    ]
     assert made[0].identity.startswith("40 + 4 objects") and made[0].identity != made[1].identity
-    settings.claim_data(tmp_path, made[0].identity)
-    settings.claim_data(tmp_path, made[0].identity)
+    settings.claim_data(tmp_path, made[1].identity)  # of a run that stopped before its first checkpoint
+    _train(tmp_path, batches=made[0])
+    _train(tmp_path, batches=made[0])
     with pytest.raises(UserError, match="are not those that the run in"):
         _train(tmp_path, batches=made[1])
 

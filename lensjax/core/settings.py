@@ -36,6 +36,18 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
+def without_folders(config: Any) -> config_dict.ConfigDict:
+    """A config to publish: settings that are absolute paths are cut to their last part, but for the continua, which
+    inference reads."""
+
+    def cut(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {name: item if name == "continuum" else cut(item) for name, item in tree.items()}
+        return pathlib.Path(tree).name if isinstance(tree, str) and os.path.isabs(tree) else tree
+
+    return from_json(json.dumps(cut(json.loads(to_json(config)))))
+
+
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """{'a': {'b': 1}} -> {'a.b': 1}."""
     if not isinstance(tree, dict):

@@ -1,5 +1,8 @@
-"""Configs of weights: what of the model may differ from the user's own."""
+"""Configs of weights: what of the model may differ from the user's own, and what is published."""
 
+import pathlib
+
+import numpy as np
 import pytest
 
 from configs import lens, lya
@@ -26,3 +29,19 @@ def test_a_model_that_reads_its_input_otherwise_is_another():
     mine.channels = mine.channels[::-1]
     with pytest.raises(UserError, match=r"here has config\.model\.channels = "):
         settings.check_same_model(trained, mine, "here")
+
+
+def test_what_is_published_tells_no_folders_but_that_of_the_continua():
+    config = lya.get_config()
+    config.train.start, config.data.dir, config.sim.continuum = "/home/me/runs/one", "sets", "/home/me/continua.npz"
+    public = settings.without_folders(config)
+    assert (public.train.start, public.data.dir, public.sim.continuum) == ("one", "sets", "/home/me/continua.npz")
+    assert settings.first_difference(config, public)[0] == "train.start"
+    public = settings.without_folders(lya.get_config())
+    assert public.to_dict() == lya.get_config().to_dict()
+
+
+@pytest.mark.parametrize("path", sorted((pathlib.Path(__file__).parents[2] / "weights").glob("*/weights.npz")))
+def test_released_weights_tell_no_folders(path):
+    stored = settings.from_json(str(np.load(path)["config"]))
+    assert settings.without_folders(stored).to_dict() == stored.to_dict()
