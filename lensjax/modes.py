@@ -175,6 +175,7 @@ OF_SPECTRA = ("mock", "search", "continua")
 OF_IMAGES = ("convert", "embed", "neighbours", "probe", "catalogue", "explore")
 # Modes that write a folder bit by bit -> the name of that work: a second process would remove or mix what is written.
 EXCLUSIVE = {"train": "train", "search": "search", "inject": "search", "embed": "embed", "neighbours": "neighbours"}
+EXCLUSIVE |= {"mock": "mock", "probe": "probe"}
 FOREIGN = {"ssl": (*OF_SPECTRA, "evaluate"), "lens": (*OF_SPECTRA, "convert")}  # modes that a system lacks
 
 
@@ -205,12 +206,16 @@ def run(mode: str, config: Any, workdir: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def alone(mode: str, workdir: pathlib.Path) -> Iterator[None]:
-    """One run at a time of a mode of EXCLUSIVE in a workdir, of however many processes; UserError for a second one."""
+    """One run at a time of a mode of EXCLUSIVE in a workdir, of however many processes; UserError for a second one.
+
+    A new workdir that a mode leaves empty, as one with a mistyped name, is removed.
+    """
     import jax
 
     if mode not in EXCLUSIVE or jax.process_index() > 0:
         yield
         return
+    new = not workdir.exists()
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / f".{EXCLUSIVE[mode]}.lock"
     busy = f"another process runs --mode={EXCLUSIVE[mode]} in {workdir}: wait for it, or take another --workdir."
@@ -219,6 +224,8 @@ def alone(mode: str, workdir: pathlib.Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+            if new and not any(workdir.iterdir()):
+                workdir.rmdir()
 
 
 def start_devices() -> None:

@@ -48,6 +48,17 @@ def test_a_second_process_does_not_write_the_same_files(tmp_path, monkeypatch):
     assert done == [tmp_path] and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("mode", ["mock", "probe", "neighbours"])
+def test_a_mode_that_writes_bit_by_bit_is_alone(mode, tmp_path, monkeypatch):
+    config = smoke() if mode == "mock" else ssl.get_config("smoke")
+    monkeypatch.setitem(modes.MODES, mode, lambda config, workdir: modes.run("again", config, workdir))
+    monkeypatch.setitem(modes.MODES, "again", lambda config, workdir: None)
+    monkeypatch.setitem(modes.EXCLUSIVE, "again", modes.EXCLUSIVE[mode])
+    with pytest.raises(UserError, match=f"another process runs --mode={mode} in "):
+        modes.run(mode, config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_weights_of_another_window_are_not_evaluated_as_these(tmp_path):
     for name in ("lya_redshift", "mgii"):
         with pytest.raises(UserError, match=rf"was trained as configs/{name[:3]}\w*\.py:\w+ on \("):
