@@ -33,8 +33,6 @@ def inject_arcs(config: Any, source: Any, path: str | pathlib.Path) -> int:
     Memory: one pass. UserError for other bands, or where no galaxy can be used.
     """
     cutouts = source if isinstance(source, Cutouts) else open_cutouts(source, config.data.size, bands=GRZ)
-    if cutouts.bands != GRZ:
-        raise UserError(f"arcs have colours in g, r, z, the cutouts bands {cutouts.bands}: give cutouts in grz")
     arcs, key = make_arcs(config.sim, cutouts.size), jax.random.key(config.seed)
     add = jax.jit(jax.vmap(lambda row, *example: arcs(jax.random.fold_in(key, row), *example)))
     table, size, written = cutouts.table(), config.train.batch_size, 0
@@ -49,8 +47,10 @@ def inject_arcs(config: Any, source: Any, path: str | pathlib.Path) -> int:
 def galaxies(cutouts: Cutouts, table: dict[str, np.ndarray], size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(rows (n,), images (n, H, W, 3)) of what arcs can be put around, `size` rows at most at a time.
 
-    Known lenses, label 1 in the table, have arcs of their own. UserError where nothing is left.
+    Known lenses, label 1 in the table, have arcs of their own. UserError for other bands, and where nothing is left.
     """
+    if cutouts.bands != GRZ:
+        raise UserError(f"arcs have colours in g, r, z, the cutouts bands {cutouts.bands}: give cutouts in grz")
     number, plain = 0, np.flatnonzero(table["label"] != 1)
     for start in range(0, len(plain), size):
         rows = plain[start : start + size]

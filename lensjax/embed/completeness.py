@@ -95,8 +95,6 @@ def inject(config: Any, cutouts: Cutouts, score: Callable[[np.ndarray], np.ndarr
 
     Known lenses, label 1, are no galaxies of these. UserError for other bands, and where no galaxy can be used.
     """
-    if cutouts.bands != GRZ:
-        raise UserError(f"arcs have colours in g, r, z, the cutouts bands {cutouts.bands}: give cutouts in grz")
     settings, size, table = config.completeness, config.embed.batch_size, cutouts.table()
     sim: Any = config_dict.ConfigDict(config.sim.to_dict())
     sim.source.min_snr = settings.min_snr
