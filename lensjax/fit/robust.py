@@ -59,13 +59,14 @@ def clipped_scatter(x: jax.Array, mask: jax.Array) -> jax.Array:
     Returns:
         () >= 0; 0 where nothing is counted.
     """
-    square = jnp.where(mask, x, 0.0) ** 2
+    # Computed once: XLA would do all that leads to x anew in each of the passes below.
+    square = jax.lax.optimization_barrier(jnp.where(mask, x**2, jnp.inf))  # never counted: no limit reaches infinity
 
-    def mean_within(limit: jax.Array | float) -> jax.Array:
-        inside = mask & (square <= limit)
+    def mean_within(limit: jax.Array) -> jax.Array:
+        inside = square <= limit
         return total(jnp.where(inside, square, 0.0)) / jnp.maximum(count(inside), 1)
 
-    variance = mean_within(jnp.inf)
+    variance = mean_within(jnp.finfo(square.dtype).max)
     for _ in range(CLIP_STEPS):
         variance = mean_within(CLIP**2 * variance) / CLIP_VARIANCE
     return jnp.sqrt(variance)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lensjax.fit.levenberg import Data, Scalars
+from lensjax.physics import filters
 
 CUBE = 2 / (4 - np.pi)  # skewness = v^3 / CUBE / (1 + v^2)^1.5 ... with v the mean in units of the width
 MAX_ALPHA = 25.0  # as Shu et al. 2016
@@ -106,7 +107,7 @@ def starts(data: Data) -> tuple[Scalars, Scalars, jax.Array]:
     seen = square > 1e-3 * s_tt  # else no good pixel under the template, or none beside it
     flux = jnp.where(seen, jnp.maximum(cross, 0.0) / jnp.where(seen, square, 1.0), 0.0)
     gain, half = flux * cross, len(shapes) // 2  # the bank begins with the blue tails
-    blue, red = _largest(gain[:half]), half + _largest(gain[half:])
+    blue, red = filters.highest(gain[:half]), half + filters.highest(gain[half:])
     redder = gain[red] > gain[blue]
     best, mirrored = jnp.where(redder, red, blue), jnp.where(redder, blue, red)
 
@@ -115,12 +116,6 @@ def starts(data: Data) -> tuple[Scalars, Scalars, jax.Array]:
         return flux[place], (s_y - flux[place] * s_t[place]) / s_1, mean, log_width, gamma
 
     return params(best), params(mirrored), gain[best] - gain[mirrored]
-
-
-def _largest(values: jax.Array) -> jax.Array:
-    """Index of the largest of `values` (K,), the first of equals: two plain reductions, which vectorise; argmax not."""
-    index = jnp.arange(len(values), dtype=jnp.int32)
-    return jnp.min(jnp.where(values >= jnp.max(values), index, len(values) - 1))
 
 
 def start(data: Data) -> Scalars:

@@ -71,7 +71,16 @@ def observe(values: jax.Array, where: Place, num: int) -> jax.Array:
     return jnp.where(reached(m, where, num), mixed, 0.0)
 
 
-def equations_at_rest(flux: jax.Array, ivar: jax.Array, basis: Basis, where: Place) -> tuple[jax.Array, jax.Array]:
+def coarser(basis: Basis, where: Place, size: int) -> tuple[jax.Array, Place]:
+    """Means (K, M // size) of the templates over `size` pixels, and the place of the first `size` observed ones."""
+    vectors = jnp.asarray(basis.vectors)
+    means = filters.rebin(vectors[:, : vectors.shape[1] // size * size], size) / size
+    return means, Place(where.whole // size, (where.whole % size + where.fraction) / size)
+
+
+def equations_at_rest(
+    flux: jax.Array, ivar: jax.Array, basis: Basis, where: Place, size: int = 1
+) -> tuple[jax.Array, jax.Array]:
     """Normal equations of `fit_templates` for templates at a redshift, without the templates at that redshift.
 
     Instead of K templates to the observed grid, two vectors are moved to that of the templates, where the products of
@@ -82,14 +91,17 @@ def equations_at_rest(flux: jax.Array, ivar: jax.Array, basis: Basis, where: Pla
         flux, ivar: (P,), any unit u and u^-2; ivar 0 = not fitted.
         basis: K templates.
         where: the place of the first observed pixel.
+        size: pixels that are summed first, for templates that are smooth over so many: the product is so many times
+            smaller.
 
     Returns:
         gram (K, K), sum of ivar times two templates, and moment (K,), sum of ivar times flux and a template.
     """
-    vectors = jnp.asarray(basis.vectors)
-    (k, m), num = vectors.shape, flux.shape[0]
-    weight = jnp.where(reached(m, where, num), ivar, 0.0)
-    padded = filters.lengthen(jnp.stack([weight, weight * flux]), m, m)
+    weight = jnp.where(reached(basis.vectors.shape[1], where, len(flux)), ivar, 0.0)
+    sums = jnp.stack([filters.rebin(x, size) for x in (weight, weight * flux)])
+    vectors, where = coarser(basis, where, size)
+    (k, m), num = vectors.shape, sums.shape[1]
+    padded = filters.lengthen(sums, m, m)
     start = m - jnp.clip(where.whole, -num, m - 1)
     piece = jax.lax.dynamic_slice_in_dim(padded, start - 1, m + 1, axis=-1)
     weight, moment = piece[:, 1:] * (1 - where.fraction) + piece[:, :-1] * where.fraction

@@ -63,6 +63,15 @@ def rebin(values: jax.Array, size: int) -> jax.Array:
     return jnp.concatenate([sums, values[..., even:].sum(-1, keepdims=True)], axis=-1)
 
 
+def highest(values: jax.Array) -> jax.Array:
+    """Index () int32 of the largest of values (P,), the first of equals.
+
+    Two plain reductions, which XLA vectorises on a CPU, as it does not `jnp.argmax`. With a NaN, the last index.
+    """
+    index = jnp.arange(len(values), dtype=jnp.int32)
+    return jnp.min(jnp.where(values == jnp.max(values), index, len(values) - 1))
+
+
 def correlate(values: jax.Array, kernel: np.ndarray) -> jax.Array:
     """sum_j kernel[j] values[p + j - taps//2] with zeros beyond both ends.
 

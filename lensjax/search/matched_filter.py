@@ -133,7 +133,7 @@ def decide(snr: jax.Array, loglam: np.ndarray, settings: Any) -> Prediction:
         (int32), status (see STATUS).
     """
     wave = grid.wave(loglam).astype(np.float32)
-    best = jnp.argmax(snr)
+    best = filters.highest(snr)
     hits = count_blocks(snr >= settings.threshold)
     status = jnp.where(hits > settings.max_hits, TOO_MANY_HITS, jnp.where(jnp.any(snr != 0), OK, NO_DATA))
     logit = jnp.where(status == OK, snr[best], 0.0) - settings.threshold

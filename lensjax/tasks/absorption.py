@@ -28,6 +28,7 @@ LINE = 1  # of SIGMAS: the width with which single lines are looked for
 SEPARATION = round(math.log10(lines.MGII[1] / lines.MGII[0]) / grid.STEP)  # 11 pixels
 CIV_SEPARATION = round(math.log10(lines.CIV[1] / lines.CIV[0]) / grid.STEP)  # 7 pixels
 BIN, SMOOTH = 8, 3.0  # pixels of a bin of the running mean, standard deviation of its kernel in bins
+COARSE_FIT = 4  # pixels that the fit of eigenspectra sums: quasars are smooth over them
 MISFIT = 0.04  # of the quasar's flux: by how much eigenspectra miss it, one standard deviation
 ABSORBED, NEAR = 3.5, 4  # S/N of a line that the continuum leaves out, pixels each way
 TEMPLATE_WIDTH = 3.0  # prior of a coefficient, in units of the quasar's mean flux
@@ -178,7 +179,7 @@ def fit_continuum(example: Example, constants: Example, loglam: np.ndarray) -> t
 
 def _smooth_fit(flux: jax.Array, ivar: jax.Array, basis: templates.Basis, place: templates.Place) -> jax.Array:
     """Eigenspectra under a prior, plus the shrunk running mean of the residual; (P,)."""
-    gram, moment = templates.equations_at_rest(flux, ivar, basis, place)
+    gram, moment = templates.equations_at_rest(flux, ivar, basis, place, COARSE_FIT)
     level = moment[0] / jnp.maximum(gram[0, 0], 1e-9)  # of the mean quasar
     width = jnp.concatenate([jnp.full(1, jnp.inf), jnp.full(len(moment) - 1, TEMPLATE_WIDTH)])
     coefficient = templates.solve(gram, moment, width * jnp.maximum(level, 1e-2))

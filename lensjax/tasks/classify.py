@@ -11,7 +11,7 @@ import numpy as np
 from lensjax.core.errors import UserError
 from lensjax.core.task import State, Task
 from lensjax.models import init_variables, make_model
-from lensjax.physics import grid, lines
+from lensjax.physics import filters, grid, lines
 from lensjax.tasks import losses
 from lensjax.tasks.features import make_features
 
@@ -85,7 +85,7 @@ def locate(guide: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     The centroid is a fractional pixel; guide is a log likelihood ratio, so the softmax is a posterior.
     """
-    best = jnp.argmax(guide)
+    best = filters.highest(guide)
     offset = jnp.arange(-CENTROID, CENTROID + 1)
     near = jnp.clip(best + offset, 0, guide.shape[0] - 1)
     inside = near == best + offset

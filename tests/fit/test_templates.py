@@ -107,6 +107,25 @@ def test_equations_at_rest_are_those_of_the_shifted_templates(loglam0, z, seen):
     np.testing.assert_allclose(model, templates.fit_templates(flux, ivar, design)[0], atol=2e-3)
 
 
+@pytest.mark.parametrize("loglam0, z", [(3.3, 0.3), (3.3, 0.3001), (3.3, 0.30004), (3.4, 0.6), (2.9, 0.3)], ids=str)
+def test_equations_of_summed_pixels_are_those_of_templates_that_are_smooth_over_them(loglam0, z):
+    rough = smooth_basis()
+    box = np.ones(60) / 60
+    smooth = np.stack([np.convolve(np.convolve(v, box, "same"), box, "same") for v in rough.vectors])
+    basis = templates.Basis(loglam0, smooth.astype(np.float32))
+    flux, ivar = spectrum(templates.make_design(rough, WINDOW[0], NUM, jnp.float32(0.5)))
+    where = templates.place(basis, WINDOW[0], jnp.float32(z))
+    models = []
+    for size in (1, 4):
+        gram, moment = templates.equations_at_rest(flux, ivar, basis, where, size)
+        models.append(templates.observe(templates.solve(gram, moment) @ basis.vectors, where, NUM))
+    assert np.abs(models[0]).max() > 0.3
+    np.testing.assert_allclose(models[1], models[0], atol=0.01)  # a third of the error of such a fit
+    coarse, there = templates.coarser(basis, where, 4)
+    np.testing.assert_allclose(coarse[:, 7], smooth[:, 28:32].mean(1), rtol=1e-5)
+    assert float(4 * (there.whole + there.fraction)) == pytest.approx(float(where.whole + where.fraction), abs=1e-3)
+
+
 def test_small_solve_equals_numpy():
     rng = np.random.default_rng(3)
     root = rng.normal(size=(5, 5, 5))

@@ -25,6 +25,12 @@ def test_rebin_sums_bins_and_takes_the_last_one_short(pixels):
     np.testing.assert_allclose(filters.rebin(values, 8), padded.reshape(2, -1, 8).sum(2), atol=1e-5)
 
 
+def test_highest_is_numpys_argmax_also_among_equals():
+    values = np.random.default_rng(0).integers(0, 5, (50, 20)).astype(np.float32)
+    values[0] = -np.inf
+    np.testing.assert_array_equal(jax.vmap(filters.highest)(values), values.argmax(1))
+
+
 def test_correlate_equals_scipy_for_an_asymmetric_kernel():
     rng = np.random.default_rng(0)
     values, kernel = rng.normal(size=50).astype(np.float32), rng.normal(size=7).astype(np.float32)
