@@ -30,7 +30,8 @@ def settings(name: str, kernel: int, args: argparse.Namespace) -> Any:
     config.model.update(dict(name=name, first_size=kernel, width=0 if name == "cnn1d" else args.width))
     config.data.update(dict(num_train=args.spectra, num_test=TEST, dir=str(args.data)))
     epoch = args.spectra // config.train.batch_size
-    config.train.update(dict(steps=args.epochs * epoch, eval_every=epoch, checkpoint_every=epoch))
+    chunk = 8 if name == "inception1d" else config.train.chunk
+    config.train.update(dict(steps=args.epochs * epoch, eval_every=epoch, checkpoint_every=epoch, chunk=chunk))
     return config
 
 

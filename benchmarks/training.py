@@ -79,17 +79,25 @@ def pixel_targets(config, mocks: dict, mask):
 
 def network_loss(config):
     """The task's loss, of batches that hold the channels."""
+    from lensjax.core.chunks import mean_chunks
     from lensjax.models import make_model
     from lensjax.tasks import losses
 
     module = make_model(config.model)
 
     def loss(params, state, batch, key):
-        inputs = batch["x"], batch["snr"], batch["mask"]
-        out = module.apply({"params": params}, *inputs, train=True, rngs={"dropout": key})
-        locate = losses.localisation(out["pixel_logit"], batch["target"], batch["label"])
-        focal = losses.focal(out["logit"], batch["label"], config.loss.gamma)
-        return focal + config.loss.locate_weight * locate, (state.model_state, state.extra, {})
+        share = batch["label"].mean()
+
+        def of_rows(params, rows, key):
+            out = module.apply(
+                {"params": params}, rows["x"], rows["snr"], rows["mask"], train=True, rngs={"dropout": key}
+            )
+            locate = losses.localisation(out["pixel_logit"], rows["target"], rows["label"], share)
+            focal = losses.focal(out["logit"], rows["label"], config.loss.gamma)
+            return focal + config.loss.locate_weight * locate, {}
+
+        value, metrics = mean_chunks(of_rows, config.train.chunk)(params, batch, key)
+        return value, (state.model_state, state.extra, metrics)
 
     return loss
 

@@ -88,7 +88,7 @@ def default() -> config_dict.ConfigDict:
     config.select.drop_subclasses = ("STARFORMING", "BROADLINE", "AGN")  # looked for as substrings
     config.select.drop_starburst = True
     config.select.clean_redshift = True  # ZWARNING 0 only
-    config.train.update(dict(steps=12_000, eval_every=2_000, checkpoint_every=1_000))
+    config.train.update(dict(chunk=16, steps=12_000, eval_every=2_000, checkpoint_every=1_000))
     return config
 
 

@@ -82,7 +82,7 @@ def default() -> config_dict.ConfigDict:
     config.vet.cuts = CUTS
     config.inject.update(absorption.injection())
     config.mock = absorption.mocks()
-    config.train.update(dict(batch_size=64, steps=7_000, eval_every=1_000, checkpoint_every=500))
+    config.train.update(dict(batch_size=64, chunk=32, steps=7_000, eval_every=1_000, checkpoint_every=500))
     return config
 
 
@@ -92,7 +92,7 @@ def paper(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.sim.update(quasars.paper_simulation())
     config.model.update(dict(name="cnn1d", channels=("flux",), fold=1, locate=False, first_size=15, dropout=0.5))
     config.optim.update(dict(name="adam", learning_rate=4e-4, warmup_steps=200))
-    config.train.update(dict(batch_size=64, steps=20 * config.data.num_train // 64, eval_every=1_000))
+    config.train.update(dict(batch_size=64, chunk=16, steps=20 * config.data.num_train // 64, eval_every=1_000))
     return config
 
 

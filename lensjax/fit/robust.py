@@ -1,5 +1,7 @@
 """Statistics that outliers do not move, without a sort: bisection on counts, cheap when batched on any device."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -62,7 +64,7 @@ def clipped_scatter(x: jax.Array, mask: jax.Array) -> jax.Array:
     # Computed once: XLA would do all that leads to x anew in each of the passes below.
     square = jax.lax.optimization_barrier(jnp.where(mask, x**2, jnp.inf))  # never counted: no limit reaches infinity
 
-    def mean_within(limit: jax.Array) -> jax.Array:
+    def mean_within(limit: Any) -> jax.Array:
         inside = square <= limit
         return total(jnp.where(inside, square, 0.0)) / jnp.maximum(count(inside), 1)
 

@@ -1,5 +1,7 @@
 """The two layers every 1-D network here is made of: a convolution with a choice of lowering, and an optional norm."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,14 +9,54 @@ import jax.numpy as jnp
 from lensjax.models.initial import he_scale
 
 CONV_FORMS = ("1d", "2d", "gemm")
+Pair = tuple[jax.Array, jax.Array]
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: str | list[tuple[int, int]]) -> jax.Array:
+    return jax.lax.conv_general_dilated(x, kernel, (stride,), padding, dimension_numbers=("NWC", "WIO", "NWC"))
 
 
 def conv_1d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
     """Convolve x (N, P, C) with kernel (K, C, D): (N, Q, D).
 
     Q = ceil(P / stride) with padding "SAME", zeros at both ends; floor((P - K) / stride) + 1 with "VALID".
+    Its gradients on a CPU are convolutions of the kind that XLA is fast at: its own of the kernel is ten times slower
+    inside a loop, as `core.chunks.mean_chunks` has one.
     """
-    return jax.lax.conv_general_dilated(x, kernel, (stride,), padding, dimension_numbers=("NWC", "WIO", "NWC"))
+    return _conv_1d(x, kernel, stride, padding)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv_1d(x: jax.Array, kernel: jax.Array, stride: int, padding: str) -> jax.Array:
+    return _convolve(x, kernel, stride, padding)
+
+
+def _forward(x: jax.Array, kernel: jax.Array, stride: int, padding: str) -> tuple[jax.Array, Pair]:
+    return _convolve(x, kernel, stride, padding), (x, kernel)
+
+
+def _backward(stride: int, padding: str, saved: Pair, gradient: jax.Array) -> Pair:
+    """Gradients of x and kernel."""
+
+    def native(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Pair:
+        return jax.vjp(lambda x, kernel: _convolve(x, kernel, stride, padding), x, kernel)[1](gradient)
+
+    def on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Pair:
+        if stride > 1:
+            return jax.vjp(lambda x, kernel: conv_gemm(x, kernel, stride, padding), x, kernel)[1](gradient)
+        reach = len(kernel) - 1
+        low = reach // 2 if padding == "SAME" else 0
+        high = reach - low if padding == "SAME" else 0
+        of_x = _convolve(gradient, kernel[::-1].swapaxes(1, 2), 1, [(reach - low, reach - high)])
+        # The batch takes the place of the channels, the gradient that of the kernel. In this order, as XLA would else
+        # fold the transpositions into a convolution that it is slow at.
+        x, gradient = jax.lax.optimization_barrier((x.transpose(2, 1, 0), gradient.transpose(1, 0, 2)))
+        return of_x, _convolve(x, gradient, 1, [(low, high)]).swapaxes(0, 1)
+
+    return jax.lax.platform_dependent(*saved, gradient, cpu=on_cpu, default=native)
+
+
+_conv_1d.defvjp(_forward, _backward)
 
 
 def conv_2d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
@@ -73,6 +115,10 @@ def max_pool(x: jax.Array, size: int = 2, stride: int = 2, padding: str = "SAME"
 
     With padding "SAME" an incomplete last stretch is kept: (N, ceil(P / stride), C); with "VALID" it is dropped.
     """
+    pixels = x.shape[1]
+    if size == stride and (padding == "VALID" or pixels % size in (0, size - 1)):  # its gradient is faster than XLA's
+        x = jnp.pad(x, ((0, 0), (0, -pixels % size), (0, 0)), mode="edge") if padding == "SAME" else x
+        return functools.reduce(jnp.maximum, [x[:, i : x.shape[1] // size * size : size] for i in range(size)])
     return nn.max_pool(x, (size,), (stride,), padding)
 
 

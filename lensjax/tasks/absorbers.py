@@ -37,7 +37,7 @@ def near_others(position: jax.Array, there: jax.Array, pixels: int) -> jax.Array
 
 
 def make_objective(config: Any) -> classify.Objective:
-    """objective(out, mask (N, P), batch) -> (loss, metrics).
+    """objective(out, mask (N, P), rows, batch) -> (loss, metrics).
 
     The focal loss of "any absorber". Of a network with pixel logits also, with `loss.rest_weight`, that of "any besides
     the strongest", whose pixels are left out: it is what keeps the strongest's other lines, and its doublet read one
@@ -46,24 +46,21 @@ def make_objective(config: Any) -> classify.Objective:
     """
     loss, loglam = config.loss, grid.window(*config.data.window)
 
-    def objective(out: Batch, mask: jax.Array, batch: Batch) -> tuple[jax.Array, Batch]:
-        logit, label = out["logit"], batch["label"].astype(jnp.float32)
+    def objective(out: Batch, mask: jax.Array, rows: Batch, batch: Batch) -> tuple[jax.Array, Batch]:
+        logit, label = out["logit"], rows["label"].astype(jnp.float32)
         value = losses.focal(logit, label, loss.gamma)
         metrics = {"focal": value, "accuracy": jnp.mean((logit > 0) == (label > 0.5))}
         if "pixel_logit" not in out:
             return value, metrics
         pixels = out["pixel_logit"]
-        position, there = slot_positions(batch, loglam)
+        position, there = slot_positions(rows, loglam)
         others = near_others(position, there, mask.shape[1])
-        slots = range(position.shape[1])
+        number = jnp.mean(jnp.sum(slot_positions(batch, loglam)[1], axis=1, dtype=jnp.float32))  # of a spectrum
         places = [
-            losses.localisation(
-                jnp.where(others[i], -1e9, pixels), losses.pixel_target(position[:, i], mask & ~others[i]), there[:, i]
-            )
-            for i in slots
+            losses.localisation(jnp.where(near, -1e9, pixels), losses.pixel_target(place, mask & ~near), slot, number)
+            for near, place, slot in zip(others, position.T, there.T.astype(jnp.float32), strict=True)
         ]
-        number = jnp.maximum(there.sum(), 1)
-        metrics["locate"] = sum(p * there[:, i].sum() for i, p in zip(slots, places, strict=True)) / number
+        metrics["locate"] = sum(places, jnp.float32(0))
         strongest = jnp.abs(jnp.arange(mask.shape[1])[None] - position[:, :1]) <= OWN
         rest = marginalise(pixels, mask & ~(strongest & there[:, :1]))
         second = there[:, 1].astype(jnp.float32) if there.shape[1] > 1 else jnp.zeros_like(label)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lensjax.core.chunks import map_chunks, mean_chunks
 from lensjax.core.errors import UserError
 from lensjax.core.task import State, Task
 from lensjax.models import init_variables, make_model
@@ -22,6 +23,7 @@ KINDS = {
     "oii": lambda batch: batch["kind"] < 1.5,  # Lyman-alpha; or [OII] of a nearer galaxy
 }
 CENTROID = 3  # pixels each way that refine the brightest pixel
+Rows = dict[str, jax.Array]
 Features = Callable[[dict[str, jax.Array], Any], dict[str, jax.Array]]
 Objective = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 Describe = Callable[..., dict[str, jax.Array]]
@@ -38,7 +40,8 @@ def make_task(
     features: (function of (example, constants) -> {"x": (P, C), or fewer rows, of several pixels each, "snr": (P,)} for
     one example, constants); default, `tasks.features.make_features(config)`. A "mask" (P,) among its outputs replaces
     ivar > 0. The constants are kept in model_state["constants"], so that a checkpoint holds all that prediction needs.
-    objective: (what the network returns, mask (N, P), batch) -> (loss, metrics); default, `make_objective(config)`.
+    objective: (what the network returns, mask (N, P), rows, batch of which they are a part) -> (loss, metrics), whose
+    mean over equal parts is that of the batch; default, `make_objective(config)`.
     describe: (what the network returns, snr (N, P), mask (N, P)) -> dict of (N, ...) that a prediction holds beside
     logit and score; default, `make_describe(config)`: the best line.
     """
@@ -59,12 +62,18 @@ def make_task(
 
     def loss(params: Any, state: State, batch: dict[str, jax.Array], key: jax.Array):
         fixed, moving = _split(state.model_state)
-        x, snr, mask = prepare(_observed(batch), fixed)
-        out, moving = module.apply(
-            {"params": params, **moving}, x, snr, mask, train=True, mutable=list(moving), rngs={"dropout": key}
-        )
-        value, metrics = objective(out, mask, batch)
-        return value, ({**moving, "constants": fixed}, state.extra, metrics)
+
+        def of_rows(params: Any, rows: dict[str, jax.Array], key: jax.Array) -> tuple[jax.Array, Any]:
+            x, snr, mask = prepare(_observed(rows), fixed)
+            out, moved = module.apply(
+                {"params": params, **moving}, x, snr, mask, train=True, mutable=list(moving), rngs={"dropout": key}
+            )
+            value, metrics = objective(out, mask, rows, batch)
+            return value, (moved, metrics)
+
+        chunk = 0 if moving else config.train.chunk  # running statistics are those of the whole batch
+        value, (moved, metrics) = mean_chunks(of_rows, chunk)(params, batch, key)
+        return value, ({**moved, "constants": fixed}, state.extra, metrics)
 
     def predict_chunk(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         fixed, moving = _split(model_state)
@@ -91,26 +100,6 @@ def locate(guide: jax.Array) -> tuple[jax.Array, jax.Array]:
     inside = near == best + offset
     weight = jax.nn.softmax(jnp.where(inside & jnp.isfinite(guide[near]), guide[near], -1e9))
     return best, best + jnp.sum(weight * offset)
-
-
-def map_chunks(run: Callable[[Any], Any], batch: dict[str, jax.Array], chunk: int) -> Any:
-    """run(batch) in pieces of `chunk` rows, one after another, so that activations stay in the CPU's cache.
-
-    run must treat rows independently. chunk 0, or one not below the batch's rows, is one piece. A last piece that is
-    short is padded with copies of the first rows.
-    """
-    size = next(iter(batch.values())).shape[0]
-    if chunk == 0 or chunk >= size:
-        return run(batch)
-    pieces = -(-size // chunk)
-    rows = jnp.arange(pieces * chunk) % size
-
-    def fold(x: jax.Array) -> jax.Array:
-        x = x if len(rows) == size else x[rows]
-        return x.reshape(pieces, chunk, *x.shape[1:])
-
-    out = jax.lax.map(run, jax.tree.map(fold, batch))
-    return jax.tree.map(lambda x: x.reshape(pieces * chunk, *x.shape[2:])[:size], out)
 
 
 def _make_prepare(extract: Features) -> Callable[[dict[str, jax.Array], Any], tuple[jax.Array, jax.Array, jax.Array]]:
@@ -162,7 +151,7 @@ def pixel_position(wave: jax.Array, loglam: Any) -> jax.Array:
 
 
 def make_objective(config: Any) -> Objective:
-    """objective(out, mask (N, P), batch) -> (loss, metrics).
+    """objective(out, mask (N, P), rows, batch) -> (loss, metrics).
 
     Focal loss, plus `loss.locate_weight` times the localisation loss of a network that has pixel logits, plus
     `loss.kind_weight` times the cross-entropy of the line's kind. UserError for unknown kinds.
@@ -171,16 +160,17 @@ def make_objective(config: Any) -> Objective:
     if kinds and kinds not in KINDS:
         raise UserError(f"config.model.kinds is {kinds!r}: expected nothing, or one of {', '.join(KINDS)}.")
 
-    def objective(out: dict[str, jax.Array], mask: jax.Array, batch: dict[str, jax.Array]):
-        logit, label = out["logit"], batch["label"].astype(jnp.float32)
+    def objective(out: Rows, mask: jax.Array, rows: Rows, batch: Rows) -> tuple[jax.Array, Rows]:
+        logit, label = out["logit"], rows["label"].astype(jnp.float32)
+        share = jnp.mean(batch["label"].astype(jnp.float32))
         value = losses.focal(logit, label, loss.gamma)
         metrics = {"focal": value, "accuracy": jnp.mean((logit > 0) == (label > 0.5))}
         if "pixel_logit" in out:
-            target = losses.pixel_target(pixel_position(batch["wave"], loglam), mask)
-            metrics["locate"] = losses.localisation(out["pixel_logit"], target, label)
+            target = losses.pixel_target(pixel_position(rows["wave"], loglam), mask)
+            metrics["locate"] = losses.localisation(out["pixel_logit"], target, label, share)
             value = value + loss.locate_weight * metrics["locate"]
         if kinds:
-            metrics["kind"] = losses.kind(out["kind_logit"], KINDS[kinds](batch), label)
+            metrics["kind"] = losses.kind(out["kind_logit"], KINDS[kinds](rows), label, share)
             value = value + loss.kind_weight * metrics["kind"]
         return value, metrics
 

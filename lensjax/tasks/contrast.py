@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from lensjax.core.chunks import map_chunks
 from lensjax.core.errors import UserError
 from lensjax.core.task import Metrics, State, Task
 from lensjax.data.augment import centre, make_augment
 from lensjax.models import init_variables, make_model, make_projector
-from lensjax.tasks.classify import map_chunks
 from lensjax.tasks.stretch import channels, make_stretch
 
 OBSERVED = ("image", "psfsize", "noise", "ebv")  # all that a survey gives

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from lensjax.core import checkpoint, settings
+from lensjax.core.chunks import map_chunks
 from lensjax.core.task import State, Task
 from lensjax.data.augment import centre, make_augment
 from lensjax.models import init_variables, make_model
 from lensjax.tasks import losses
-from lensjax.tasks.classify import map_chunks
 from lensjax.tasks.contrast import likeness, make_views
 from lensjax.tasks.stretch import channels, make_stretch
 

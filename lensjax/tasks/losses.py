@@ -27,20 +27,32 @@ def pixel_target(position: jax.Array, mask: jax.Array, sigma: float = 0.7) -> ja
     return jnp.where(total > 0.5, seen / jnp.where(total > 0.5, total, 1.0), 0.0)
 
 
-def localisation(pixel_logit: jax.Array, target: jax.Array, label: jax.Array) -> jax.Array:
+def over_positives(values: jax.Array, label: jax.Array, share: jax.Array | None) -> jax.Array:
+    """Mean of values (N,) over the positives of label (N,), 0 or 1; zero without any.
+
+    share: () of positives in the batch of which these rows are a part, so that the mean over equal parts is that of the
+    batch; None: the share of positives among these rows.
+    """
+    share = jnp.mean(label) if share is None else share
+    return jnp.mean(values * label) / jnp.where(share > 0, share, 1.0)
+
+
+def localisation(
+    pixel_logit: jax.Array, target: jax.Array, label: jax.Array, share: jax.Array | None = None
+) -> jax.Array:
     """Softmax cross-entropy (nat) between the pixels' logits and `target` (both (N, P)), a mean over the positives.
 
-    label (N,). Zero where the batch has no positive.
+    label (N,); share: see `over_positives`.
     """
     log_prob = jax.nn.log_softmax(pixel_logit, axis=-1)
     entropy = -jnp.sum(jnp.where(target > 0, target * log_prob, 0.0), axis=-1)
-    return jnp.sum(label * entropy) / jnp.maximum(jnp.sum(label), 1.0)
+    return over_positives(entropy, label, share)
 
 
-def kind(kind_logit: jax.Array, first: jax.Array, label: jax.Array) -> jax.Array:
+def kind(kind_logit: jax.Array, first: jax.Array, label: jax.Array, share: jax.Array | None = None) -> jax.Array:
     """Mean cross-entropy of the kind of line, over the objects with a line; 0 without any.
 
-    kind_logit (N,); first (N,) bool, the line is of the first kind; label (N,) 0 or 1.
+    kind_logit (N,); first (N,) bool, the line is of the first kind; label (N,) 0 or 1; share: see `over_positives`.
     """
     entropy = optax.losses.sigmoid_binary_cross_entropy(kind_logit, first.astype(jnp.float32))
-    return jnp.sum(entropy * label) / jnp.maximum(jnp.sum(label), 1.0)
+    return over_positives(entropy, label, share)

@@ -2,6 +2,7 @@
 
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,6 +84,32 @@ def test_lowerings_of_the_convolution_agree_with_numpy():
     for convolve in (layers.conv_1d, layers.conv_2d, layers.conv_gemm):
         np.testing.assert_allclose(convolve(x, kernel), expected, atol=1e-5)
         np.testing.assert_allclose(convolve(x, kernel, 4), layers.conv_1d(x, kernel, 4), atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_gradients_of_the_convolution_are_those_of_xla(size, stride, padding):
+    rng = np.random.default_rng(2)
+    x, kernel = rng.normal(size=(2, 11, 3)).astype(np.float32), rng.normal(size=(size, 3, 4)).astype(np.float32)
+    ours, slope = jax.vjp(lambda x, kernel: layers.conv_1d(x, kernel, stride, padding), x, kernel)
+    native, native_slope = jax.vjp(lambda x, kernel: layers.conv_2d(x, kernel, stride, padding), x, kernel)
+    np.testing.assert_allclose(ours, native, atol=1e-5)
+    gradient = rng.normal(size=ours.shape).astype(np.float32)
+    for mine, theirs in zip(slope(gradient), native_slope(gradient), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("pixels", [9, 10, 11, 12])
+def test_pooling_and_its_gradient_are_those_of_flax(pixels, size, padding):
+    x = np.random.default_rng(3).normal(size=(2, pixels, 3)).astype(np.float32)
+    ours, slope = jax.vjp(lambda x: layers.max_pool(x, size, size, padding), x)
+    theirs, their_slope = jax.vjp(lambda x: nn.max_pool(x, (size,), (size,), padding), x)
+    np.testing.assert_array_equal(ours, theirs)
+    gradient = np.random.default_rng(4).normal(size=ours.shape).astype(np.float32)
+    np.testing.assert_array_equal(slope(gradient)[0], their_slope(gradient)[0])
 
 
 def test_lowerings_share_their_parameters():

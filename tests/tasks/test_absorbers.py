@@ -57,11 +57,30 @@ def test_one_absorber_does_not_hide_another_from_the_loss(config):
 
     def slope(batch, logits):
         out = {"logit": jnp.zeros(1)}
-        return jax.grad(lambda x: objective({**out, "pixel_logit": x}, mask, batch)[1]["locate"])(logits)[0]
+        return jax.grad(lambda x: objective({**out, "pixel_logit": x}, mask, batch, batch)[1]["locate"])(logits)[0]
 
     together, free = slope(both, logits), logits.at[0, 300].set(0.0)
     np.testing.assert_allclose(2 * together[296:305], slope(alone, logits)[296:305], atol=1e-3)
     np.testing.assert_allclose(2 * together[696:705], slope(weak, free)[696:705], atol=5e-3)
+
+
+def test_losses_of_equal_parts_of_a_batch_have_its_mean(config):
+    """Absorbers are 3, 0, 1 and 0 in the four spectra: each part is divided by the number that the batch has."""
+    objective = absorbers.make_objective(config)
+    pixels = len(grid.window(*config.data.window))
+    places = [redshift(config, place) for place in (200, 500, 800)]
+    batch = batch_of(config, [places, [0.0] * 3, [places[1], 0.0, 0.0], [0.0] * 3])
+    mask = jnp.ones((4, pixels), bool)
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(4, pixels)), jnp.float32)
+    out = {"logit": logits[:, 0], "pixel_logit": logits}
+    whole = objective(out, mask, batch, batch)
+    parts = []
+    for rows in (slice(0, 2), slice(2, 4)):
+        part_of = {name: x[rows] for name, x in out.items()}
+        parts.append(objective(part_of, mask[rows], {name: x[rows] for name, x in batch.items()}, batch))
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, *parts)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), mean, whole)
+    assert whole[1]["locate"] > 1
 
 
 def test_what_is_left_of_a_single_absorber_must_say_no(config):
@@ -72,7 +91,7 @@ def test_what_is_left_of_a_single_absorber_must_say_no(config):
 
     def rest(place):
         logits = jnp.full((1, pixels), -3.0).at[0, 300].set(30.0).at[0, place].set(12.0)
-        return float(objective({"logit": jnp.ones(1), "pixel_logit": logits}, mask, batch)[1]["rest"])
+        return float(objective({"logit": jnp.ones(1), "pixel_logit": logits}, mask, batch, batch)[1]["rest"])
 
     assert rest(289) > 3 and rest(302) < 0.2
 

@@ -101,6 +101,37 @@ def test_prediction_does_not_depend_on_the_chunks(trained):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), predictions[0], other)
 
 
+@pytest.mark.parametrize("kinds", ["", "oii"])
+def test_a_training_step_does_not_depend_on_the_chunks(trained, kinds):
+    """In four pieces each has positives alone, or none; means over positives are those of the batch all the same."""
+    rows = {**batch(), "kind": jnp.arange(16.0) // 2 % 2 + 1}
+    slopes = []
+    for chunk in (0, 4, 8):
+        settings = config(kinds=kinds)
+        settings.train.chunk = chunk
+        task = make(settings)
+        state = jax.jit(lambda key, task=task: init_state(task, optax.adam(1e-3), key))(jax.random.key(0))
+        gradient = jax.jit(jax.value_and_grad(task.loss, has_aux=True))
+        params = state.params if kinds else trained[1].params
+        (value, (_, _, metrics)), slope = gradient(params, state, rows, jax.random.key(1))
+        slopes.append((value, metrics, slope))
+    assert set(slopes[0][1]) == {"focal", "locate", "accuracy"} | ({"kind"} if kinds else set())
+    for other in slopes[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, atol=5e-4 * abs(a).max() + 1e-6), slopes[0], other)
+
+
+def test_running_statistics_are_those_of_the_whole_batch():
+    states = []
+    for chunk in (0, 4):
+        settings = config(norm="batch")
+        settings.train.chunk = chunk
+        task, tx = make(settings), optax.sgd(1e-3)
+        state = jax.jit(lambda key, task=task, tx=tx: init_state(task, tx, key))(jax.random.key(0))
+        states.append(jax.jit(make_train_step(task, tx))(state, batch(), jax.random.key(1))[0])
+    assert states[0].model_state["batch_stats"]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
 def test_truth_does_not_reach_the_prediction(trained):
     task, state, _ = trained
     known = batch(4)

@@ -1,0 +1,76 @@
+"""A batch in chunks of rows, one after another, so that what a network computes of them stays in the CPU's cache."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Rows = dict[str, jax.Array]
+Loss = Callable[[Any, Rows, jax.Array], tuple[jax.Array, Any]]
+
+
+def map_chunks(run: Callable[[Any], Any], batch: Rows, chunk: int) -> Any:
+    """run(batch) in pieces of `chunk` rows, one after another.
+
+    run must treat rows independently. chunk 0, or one not below the batch's rows, is one piece. A last piece that is
+    short is padded with copies of the first rows.
+    """
+    size = next(iter(batch.values())).shape[0]
+    if chunk == 0 or chunk >= size:
+        return run(batch)
+    pieces = -(-size // chunk)
+    rows = jnp.arange(pieces * chunk) % size
+
+    def fold(x: jax.Array) -> jax.Array:
+        x = x if len(rows) == size else x[rows]
+        return x.reshape(pieces, chunk, *x.shape[1:])
+
+    out = jax.lax.map(run, jax.tree.map(fold, batch))
+    return jax.tree.map(lambda x: x.reshape(pieces * chunk, *x.shape[2:])[:size], out)
+
+
+def mean_chunks(loss: Loss, chunk: int) -> Loss:
+    """The mean over pieces of a batch of loss(params, rows, key) -> (scalar, dict of scalars), as a function of these.
+
+    Gradients are taken piece by piece while the loss is computed, so that the activations of one piece alone are ever
+    kept: by params once, not twice, and by nothing else. Each piece has a key of its own, and `chunk` rows, or the most
+    below that of which a whole number fills the batch. chunk 0, or one not below the batch's rows, is `loss` itself.
+    The rows of a piece are evenly spread over the batch, so that devices which share the batch share every piece.
+    """
+
+    def run(params: Any, rows: Rows, key: jax.Array) -> tuple[jax.Array, Any]:
+        size = next(iter(rows.values())).shape[0]
+        pieces = next((n for n in range(1, size + 1) if size % n == 0 and size // n <= chunk), 1)
+        if pieces == 1:
+            return loss(params, rows, key)
+        folded = {name: x.reshape(size // pieces, pieces, *x.shape[1:]).swapaxes(0, 1) for name, x in rows.items()}
+        return _mean(loss, params, folded, jax.random.split(key, pieces))
+
+    return run
+
+
+def _mean(loss: Loss, params: Any, pieces: Rows, keys: jax.Array) -> tuple[jax.Array, Any]:
+    """Mean of loss(params, piece, key) over the leading axis of pieces and keys; its gradient waits for the caller."""
+
+    def total(run: Callable[..., Any], params: Any) -> Any:
+        def add(sums: Any, piece: tuple[Rows, jax.Array]) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, sums, run(params, *piece)), None
+
+        like = jax.eval_shape(run, params, {name: x[0] for name, x in pieces.items()}, keys[0])
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+        sums, _ = jax.lax.scan(add, zeros, (pieces, keys))
+        return jax.tree.map(lambda x: x / len(keys), sums)
+
+    @jax.custom_vjp
+    def mean(params: Any) -> tuple[jax.Array, Any]:
+        return total(loss, params)
+
+    def forward(params: Any) -> tuple[tuple[jax.Array, Any], Any]:
+        return total(jax.value_and_grad(loss, has_aux=True), params)
+
+    def backward(gradient: Any, cotangent: tuple[jax.Array, Any]) -> tuple[Any]:
+        return (jax.tree.map(lambda x: x * cotangent[0], gradient),)
+
+    mean.defvjp(forward, backward)
+    return mean(params)
