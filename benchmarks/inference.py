@@ -17,10 +17,11 @@ def worker(folder: pathlib.Path) -> None:
     import numpy as np
 
     from configs import lya
+    from lensjax.core.chunks import map_chunks
     from lensjax.core.compile import enable_cache
     from lensjax.models import make_model
     from lensjax.search import restore
-    from lensjax.tasks.classify import OBSERVED, map_chunks
+    from lensjax.tasks.classify import OBSERVED
 
     enable_cache()
     config = lya.get_config()

@@ -47,9 +47,9 @@ def worker(folder: pathlib.Path) -> None:
     import numpy as np
     from flax.traverse_util import flatten_dict
 
+    from lensjax.core.chunks import map_chunks
     from lensjax.core.compile import enable_cache
     from lensjax.models import init_variables, make_model
-    from lensjax.tasks.classify import map_chunks
 
     enable_cache()
     module, arrays = make_model(model_config()), inputs(BATCH)

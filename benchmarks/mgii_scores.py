@@ -13,12 +13,13 @@ def main() -> None:
     from mgii_inference import model_config
 
     from configs import mgii
+    from lensjax.core.chunks import map_chunks
     from lensjax.core.compile import enable_cache
     from lensjax.data.batches import make_simulator
     from lensjax.models import init_variables, make_model
     from lensjax.search import restore
     from lensjax.tasks import absorption
-    from lensjax.tasks.classify import OBSERVED, map_chunks
+    from lensjax.tasks.classify import OBSERVED
 
     enable_cache()
     config, params, model_state = restore.restore(mgii.get_config(), "no-such-folder")

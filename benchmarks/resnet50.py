@@ -32,12 +32,12 @@ def worker(folder: pathlib.Path) -> None:
     import numpy as np
     from flax.traverse_util import flatten_dict
 
+    from lensjax.core.chunks import map_chunks
     from lensjax.core.compile import enable_cache
     from lensjax.core.optim import make_optimizer
     from lensjax.core.task import init_state, make_train_step
     from lensjax.models import make_model, torchvision
     from lensjax.tasks import contrast
-    from lensjax.tasks.classify import map_chunks
 
     enable_cache()
     config, rng = settings(), np.random.default_rng(0)

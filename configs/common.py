@@ -14,7 +14,7 @@ def common() -> config_dict.ConfigDict:
     config.train.start = ""  # workdir or folder of weights that a new run begins with; empty: random weights
     config.train.steps = 10_000  # optimiser steps
     config.train.batch_size = 128  # over all devices
-    config.train.chunk = 0  # rows whose gradient is taken at a time: CPUs like their caches full; 0: all
+    config.train.chunk = 0  # rows whose gradient is taken at a time on CPUs, which like their caches full; 0: all
     config.train.log_every = 100  # steps between lines of metrics.jsonl
     config.train.eval_every = 1_000  # steps between test evaluations (and best-checkpoint candidates)
     config.train.checkpoint_every = 500  # steps between checkpoints a killed run resumes from

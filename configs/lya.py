@@ -69,7 +69,7 @@ def default() -> config_dict.ConfigDict:
     config.model.kinds = ""  # two kinds of line that the head also tells apart: "skew" (red, blue tail), "oii"
     config.model.dtype = "float32"  # or "bfloat16": pays on GPUs, not on CPUs
     config.model.conv = ("1d", "1d")  # how convolutions run in training, inference: "1d", "2d" or "gemm"; same weights
-    config.model.chunk = 32  # spectra of one pass at inference: CPUs like their caches full; 0 (all at once) for GPUs
+    config.model.chunk = 32  # spectra of one pass at inference on CPUs, which like their caches full; 0: all
 
     config.loss = config_dict.ConfigDict()
     config.loss.gamma = 2.0  # Lin et al. 2017; the exponent of Li et al. 2018 eq. 1 is misprinted

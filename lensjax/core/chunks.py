@@ -10,6 +10,11 @@ Rows = dict[str, jax.Array]
 Loss = Callable[[Any, Rows, jax.Array], tuple[jax.Array, Any]]
 
 
+def on_cpu(chunk: int) -> int:
+    """chunk where JAX's default devices are CPUs, else 0: others are fastest with all rows at once."""
+    return chunk if jax.default_backend() == "cpu" else 0
+
+
 def map_chunks(run: Callable[[Any], Any], batch: Rows, chunk: int) -> Any:
     """run(batch) in pieces of `chunk` rows, one after another.
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lensjax.core.chunks import map_chunks, mean_chunks
+from lensjax.core.chunks import map_chunks, mean_chunks, on_cpu
 from lensjax.core.errors import UserError
 from lensjax.core.task import State, Task
 from lensjax.models import init_variables, make_model
@@ -71,7 +71,7 @@ def make_task(
             value, metrics = objective(out, mask, rows, batch)
             return value, (moved, metrics)
 
-        chunk = 0 if moving else config.train.chunk  # running statistics are those of the whole batch
+        chunk = 0 if moving else on_cpu(config.train.chunk)  # running statistics are those of the whole batch
         value, (moved, metrics) = mean_chunks(of_rows, chunk)(params, batch, key)
         return value, ({**moved, "constants": fixed}, state.extra, metrics)
 
@@ -84,7 +84,7 @@ def make_task(
 
     def predict(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         run = functools.partial(predict_chunk, params, model_state)
-        return map_chunks(run, _observed(batch), config.model.chunk)
+        return map_chunks(run, _observed(batch), on_cpu(config.model.chunk))
 
     return Task(init, loss, predict)
 

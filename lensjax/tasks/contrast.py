@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lensjax.core.chunks import map_chunks
+from lensjax.core.chunks import map_chunks, on_cpu
 from lensjax.core.errors import UserError
 from lensjax.core.task import Metrics, State, Task
 from lensjax.data.augment import centre, make_augment
@@ -75,7 +75,7 @@ def make_task(config: Any, encoder: Any = None) -> Task:
 
     def predict(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         run = functools.partial(predict_chunk, params, model_state)
-        return map_chunks(run, {"image": batch["image"]}, config.model.chunk)
+        return map_chunks(run, {"image": batch["image"]}, on_cpu(config.model.chunk))
 
     return Task(init, loss, predict, split=("queue",))
 

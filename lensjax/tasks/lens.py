@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from lensjax.core import checkpoint, settings
-from lensjax.core.chunks import map_chunks
+from lensjax.core.chunks import map_chunks, on_cpu
 from lensjax.core.task import State, Task
 from lensjax.data.augment import centre, make_augment
 from lensjax.models import init_variables, make_model
@@ -68,7 +68,7 @@ def make_task(config: Any) -> Task:
 
     def predict(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         run = functools.partial(predict_chunk, params, model_state)
-        return map_chunks(run, {"image": batch["image"]}, config.model.chunk)
+        return map_chunks(run, {"image": batch["image"]}, on_cpu(config.model.chunk))
 
     return Task(init, loss, predict, warm=warm if config.finetune.encoder else None)
 

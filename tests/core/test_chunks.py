@@ -63,6 +63,12 @@ def test_a_chunk_is_spread_over_the_batch():
     assert chunks.mean_chunks(first, 4)(PARAMS, batch, jax.random.key(0))[1]["spread"] == 9
 
 
+def test_other_devices_than_cpus_take_all_rows_at_once(monkeypatch):
+    assert chunks.on_cpu(16) == 16
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert chunks.on_cpu(16) == 0
+
+
 @pytest.mark.parametrize("chunk", [0, 1, 5, 12, 100])
 def test_map_chunks_is_the_function_of_the_whole_batch(chunk):
     run = lambda batch: {"sum": batch["x"].sum(1), "both": batch["x"] * batch["y"][:, None]}  # noqa: E731
