@@ -18,7 +18,7 @@ def model_config(name: str = "cnn1d"):
     """config.model of one of the networks at its paper's widths."""
     from ml_collections import config_dict
 
-    fields = dict(name=name, first_size=0, width=0, dropout=0.5, conv=("2d", "1d"), dtype="float32")
+    fields = dict(name=name, first_size=0, width=0, dropout=0.5, conv=("1d", "1d"), dtype="float32")
     return config_dict.ConfigDict(fields)
 
 

@@ -65,6 +65,11 @@ def read(runs: pathlib.Path) -> list[dict[str, Any]]:
     return trained
 
 
+def seen(one: dict[str, Any]) -> float:
+    """Spectra that a training has seen, repeated ones counted."""
+    return one["spectra"] * one["test"][-1]["epoch"]
+
+
 def draw_curves(trained: list[dict[str, Any]], path: pathlib.Path) -> None:
     """Figure 5, accuracy against epochs, of the longest training of each network, and Figure 6, against the kernel."""
     from lensjax.evaluate.figures import panels, save
@@ -74,15 +79,17 @@ def draw_curves(trained: list[dict[str, Any]], path: pathlib.Path) -> None:
         mine = [one for one in trained if one["name"] == name]
         if not mine:
             continue
-        longest = max(mine, key=lambda one: one["spectra"] * one["test"][-1]["epoch"])
-        for which, style in (("train", ":"), ("test", "-")):
+        longest = max(mine, key=seen)
+        for which, style in (("train", ":"), ("test", "o-")):
             points = np.array([(row["epoch"], 100 * row["accuracy"]) for row in longest[which]]).T
             axes[0].plot(*points, style, color=COLOURS[name], label=label if which == "test" else None)
-        least = min(one["spectra"] for one in mine)
-        swept = sorted((one["kernel"], 100 * one["test"][-1]["accuracy"]) for one in mine if one["spectra"] == least)
-        axes[1].plot(*np.array(swept).T, "o-", color=COLOURS[name], label=f"{label}, {least:,} spectra")
+        least = min(map(seen, mine))
+        swept = sorted((one["kernel"], one["test"][-1]["accuracy"]) for one in mine if seen(one) == least)
+        kernels, accuracy = np.array(swept).T
+        error = np.sqrt(accuracy * (1 - accuracy) / mine[0]["test_spectra"])
+        axes[1].errorbar(kernels, 100 * accuracy, 100 * error, fmt="o-", color=COLOURS[name], label=label)
     axes[0].set(xlabel="epoch", ylabel="accuracy (%)", title="training (dotted) and test split", ylim=(48, 100))
-    axes[1].set(xlabel="first kernels (pixels)", title="test split, last epoch", ylim=(48, 100))
+    axes[1].set(xlabel="first kernels (pixels)", title="test split, after the same number of spectra", ylim=(48, 100))
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8, loc="lower right")

@@ -96,7 +96,7 @@ def paper(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     """Li et al. (2018), section 3: flux alone, Gaussian lines in one of 15 of 150,000 fixed spectra, 20 epochs."""
     config.data.source = "tfds"
     config.sim.update(dict(line_fraction=1 / 15, line_law="paper", line_profile="gaussian", dirt=0.0))
-    config.model.update(dict(channels=("flux",), fold=1, norm="batch", conv=("2d", "1d"), locate=False))
+    config.model.update(dict(channels=("flux",), fold=1, norm="batch", locate=False))
     config.train.steps = 20 * config.data.num_train // config.train.batch_size
     return config
 
@@ -117,7 +117,7 @@ def redshift(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     channels = ("residual", "snr", "companions", "log_error", "mask", "continuum", "scale", "veto")
     config.model.update(dict(channels=channels, templates=10, fold=8, kinds="oii", chunk=8))
     config.inject.edges.wave = (3600.0, 4200.0, 5000.0, 5800.0, 6600.0, 7400.0, 8200.0, 9000.0, 9800.0)
-    config.train.update(dict(batch_size=64, steps=6_000))
+    config.train.update(dict(batch_size=64, chunk=8, steps=6_000))
     return config
 
 

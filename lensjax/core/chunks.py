@@ -38,10 +38,10 @@ def map_chunks(run: Callable[[Any], Any], batch: Rows, chunk: int) -> Any:
 def mean_chunks(loss: Loss, chunk: int) -> Loss:
     """The mean over pieces of a batch of loss(params, rows, key) -> (scalar, dict of scalars), as a function of these.
 
-    Gradients are taken piece by piece while the loss is computed, so that the activations of one piece alone are ever
-    kept: by params once, not twice, and by nothing else. Each piece has a key of its own, and `chunk` rows, or the most
-    below that of which a whole number fills the batch. chunk 0, or one not below the batch's rows, is `loss` itself.
-    The rows of a piece are evenly spread over the batch, so that devices which share the batch share every piece.
+    The gradient by params is taken piece by piece, together with the loss, so that no more than the activations of one
+    piece are kept; there is none by rows, and none of second order. Each piece has a key of its own, and `chunk` rows,
+    or the most below that of which a whole number fills the batch. chunk 0, or one not below the batch's rows, is
+    `loss` itself. A piece is evenly spread over the batch, so that devices which share the batch share every piece.
     """
 
     def run(params: Any, rows: Rows, key: jax.Array) -> tuple[jax.Array, Any]:

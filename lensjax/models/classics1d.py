@@ -36,7 +36,7 @@ class Classic(nn.Module):
 
     first_size: int = 3
     dropout: float = 0.5
-    conv: tuple[str, str] = ("2d", "1d")
+    conv: tuple[str, str] = ("1d", "1d")
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact

@@ -36,7 +36,7 @@ class CNN1D(nn.Module):
     first_size: int = 15
     dense: tuple[int, ...] = (512, 512)
     dropout: float = 0.5
-    conv: tuple[str, str] = ("2d", "1d")
+    conv: tuple[str, str] = ("1d", "1d")
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact

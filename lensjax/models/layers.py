@@ -60,7 +60,7 @@ _conv_1d.defvjp(_forward, _backward)
 
 
 def conv_2d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
-    """As `conv_1d`, lowered as an image of height one: XLA's CPU weight gradient is faster there."""
+    """As `conv_1d`, lowered as an image of height one, with XLA's own gradients."""
     layout = ("NHWC", "HWIO", "NHWC")
     y = jax.lax.conv_general_dilated(x[:, None], kernel[None], (1, stride), padding, dimension_numbers=layout)
     return y[:, 0]

@@ -81,7 +81,7 @@ class ResNet1D(nn.Module):
     size: int = 3
     fold: int = 1
     norm: str = "batch"
-    conv: tuple[str, str] = ("2d", "1d")
+    conv: tuple[str, str] = ("1d", "1d")
     dropout: float = 0.1
     locate: bool = False
     kinds: bool = False

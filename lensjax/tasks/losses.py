@@ -30,8 +30,8 @@ def pixel_target(position: jax.Array, mask: jax.Array, sigma: float = 0.7) -> ja
 def over_positives(values: jax.Array, label: jax.Array, share: jax.Array | None) -> jax.Array:
     """Mean of values (N,) over the positives of label (N,), 0 or 1; zero without any.
 
-    share: () of positives in the batch of which these rows are a part, so that the mean over equal parts is that of the
-    batch; None: the share of positives among these rows.
+    share: () positives a row, in the batch of which these rows are a part, so that the mean over equal parts is that of
+    the batch; None: in these rows.
     """
     share = jnp.mean(label) if share is None else share
     return jnp.mean(values * label) / jnp.where(share > 0, share, 1.0)

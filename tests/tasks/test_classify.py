@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from configs import lya
+from lensjax.core import sharding
 from lensjax.core.errors import UserError
 from lensjax.core.task import init_state, make_train_step
 from lensjax.physics import grid
@@ -118,6 +119,24 @@ def test_a_training_step_does_not_depend_on_the_chunks(trained, kinds):
     assert set(slopes[0][1]) == {"focal", "locate", "accuracy"} | ({"kind"} if kinds else set())
     for other in slopes[1:]:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, atol=5e-4 * abs(a).max() + 1e-6), slopes[0], other)
+
+
+def test_devices_do_not_change_the_losses_of_chunks():
+    """SGD, not Adam: Adam hides gradients that are wrong by a factor."""
+    settings, histories = config(), []
+    settings.train.chunk = 8
+    task, tx = make(settings), optax.sgd(3e-3)
+    for devices in (1, 2, 4):
+        mesh = sharding.make_mesh(jax.devices()[:devices])
+        state = sharding.compile_init(lambda key: init_state(task, tx, key), mesh)(jax.random.key(0))
+        step, losses = sharding.compile_train_step(make_train_step(task, tx), mesh), []
+        for i in range(4):
+            state, metrics = step(state, sharding.shard_batch(mesh, jax.device_get(batch(seed=i))), jax.random.key(1))
+            losses.append(float(metrics["loss"]))
+        histories.append(losses)
+    assert histories[0][-1] < histories[0][0]
+    for other in histories[1:]:
+        np.testing.assert_allclose(other, histories[0], rtol=1e-4)
 
 
 def test_running_statistics_are_those_of_the_whole_batch():
