@@ -11,6 +11,7 @@ from typing import Any
 from lensjax.core.errors import UserError
 from lensjax.core.locks import locked
 from lensjax.core.ranges import check_ranges
+from lensjax.core.settings import at_home
 
 
 def train(config: Any, workdir: pathlib.Path) -> None:
@@ -190,7 +191,7 @@ def run(mode: str, config: Any, workdir: str | os.PathLike) -> None:
     if mode in foreign:
         known = ", ".join(name for name in MODES if name not in foreign)
         raise UserError(f"--mode={mode} is not of the system {config.system!r}, whose modes are {known}: choose one.")
-    folder = pathlib.Path(workdir)
+    config, folder = at_home(config), pathlib.Path(workdir).expanduser()
     if not os.fspath(workdir) or (folder.exists() and not folder.is_dir()):
         raise UserError(f"--workdir is {'a file' if os.fspath(workdir) else 'empty'}: give a folder, which may be new.")
     check_ranges(config)

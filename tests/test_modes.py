@@ -7,6 +7,7 @@ from astropy.table import Table
 
 from configs import common, lens, lya, ssl
 from lensjax import modes
+from lensjax.core import settings
 from lensjax.core.errors import UserError
 from lensjax.evaluate import evaluate
 from lensjax.search import restore
@@ -35,6 +36,26 @@ def test_a_workdir_that_is_none_and_numbers_out_of_range_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"config\.train\.eval_every is 0: expected at least 1"):
         modes.run("train", config, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_tilde_is_the_home_in_every_setting_and_in_the_workdir(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    seen = []
+    monkeypatch.setitem(modes.MODES, "search", lambda *given: seen.append(given))
+    config = smoke().unlock()
+    config.search.catalogue = "~/spAll.fits"
+    config.search.ensemble = ("~/one", "two~")
+    modes.run("search", config.lock(), "~/runs")
+    ((given, folder),) = seen
+    assert (given.search.catalogue, folder) == (f"{tmp_path}/spAll.fits", tmp_path / "runs")
+    assert given.search.ensemble == (f"{tmp_path}/one", "two~") and given.is_locked
+    assert {**settings.flatten(given.to_dict()), "search.catalogue": 0, "search.ensemble": 0} == {
+        **settings.flatten(smoke().to_dict()),
+        "search.catalogue": 0,
+        "search.ensemble": 0,
+    }
+    modes.run("search", smoke_config := smoke(), tmp_path)
+    assert seen[1][0] is smoke_config
 
 
 def test_a_second_process_does_not_write_the_same_files(tmp_path, monkeypatch):

@@ -48,6 +48,20 @@ def without_folders(config: Any) -> config_dict.ConfigDict:
     return from_json(json.dumps(cut(json.loads(to_json(config)))))
 
 
+def at_home(config: Any) -> Any:
+    """The config with the user's home in place of a ~ that begins a setting: shells leave it in --config.KEY=~/x."""
+
+    def expand(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {name: expand(item) for name, item in tree.items()}
+        if isinstance(tree, list):
+            return [expand(item) for item in tree]
+        return os.path.expanduser(tree) if isinstance(tree, str) else tree
+
+    plain = json.loads(to_json(config))
+    return config if expand(plain) == plain else from_json(json.dumps(expand(plain)))
+
+
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """{'a': {'b': 1}} -> {'a.b': 1}."""
     if not isinstance(tree, dict):
