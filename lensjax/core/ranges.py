@@ -16,8 +16,9 @@ AT_LEAST = {
         "evaluate.inspected completeness.arcs"
     ),
     0: (
-        "train.steps search.temperature continua.smooth neighbours.window fetch.retries explore.port model.chunk "
-        "augment.jitter optim.warmup_steps optim.weight_decay optim.clip_norm evaluate.resamples"
+        "train.steps train.chunk search.temperature continua.smooth neighbours.window fetch.retries explore.port "
+        "model.chunk vet.known_radius catalogue.known_radius augment.jitter optim.warmup_steps optim.weight_decay "
+        "optim.clip_norm evaluate.resamples"
     ),
 }
 POSITIVE = "search.matched_filter.sigma optim.learning_rate probe.ratios"

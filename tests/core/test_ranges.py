@@ -18,6 +18,8 @@ def test_the_configs_are_within_range(system):
     [
         (lya, "train.batch_size", 0, "at least 1"),
         (lya, "search.temperature", -1.0, "at least 0"),
+        (mgii, "train.chunk", -8, "at least 0"),
+        (lens, "catalogue.known_radius", -1.0, "at least 0"),
         (lya, "search.matched_filter.sigma", 0.0, "more than 0"),
         (lya, "data.window", (5000.0, 3800.0), "two numbers, the smaller first"),
         (mgii, "vet.window", (3600.0,), "two numbers, the smaller first"),
