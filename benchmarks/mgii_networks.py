@@ -71,7 +71,8 @@ def seen(one: dict[str, Any]) -> float:
 
 
 def draw_curves(trained: list[dict[str, Any]], path: pathlib.Path) -> None:
-    """Figure 5, accuracy against epochs, of the longest training of each network, and Figure 6, against the kernel."""
+    """Figure 5, accuracy against epochs, of the longest (and best) training of each network, and Figure 6, against the
+    kernel."""
     from lensjax.evaluate.figures import panels, save
 
     figure, (axes,) = panels(1, 2)
@@ -79,7 +80,7 @@ def draw_curves(trained: list[dict[str, Any]], path: pathlib.Path) -> None:
         mine = [one for one in trained if one["name"] == name]
         if not mine:
             continue
-        longest = max(mine, key=seen)
+        longest = max(mine, key=lambda one: (seen(one), one["test"][-1]["accuracy"]))
         for which, style in (("train", ":"), ("test", "o-")):
             points = np.array([(row["epoch"], 100 * row["accuracy"]) for row in longest[which]]).T
             axes[0].plot(*points, style, color=COLOURS[name], label=label if which == "test" else None)
@@ -90,9 +91,9 @@ def draw_curves(trained: list[dict[str, Any]], path: pathlib.Path) -> None:
         axes[1].errorbar(kernels, 100 * accuracy, 100 * error, fmt="o-", color=COLOURS[name], label=label)
     axes[0].set(xlabel="epoch", ylabel="accuracy (%)", title="training (dotted) and test split", ylim=(48, 100))
     axes[1].set(xlabel="first kernels (pixels)", title="test split, after the same number of spectra", ylim=(48, 100))
-    for axis in axes:
+    for axis, place in zip(axes, ("lower right", "lower left"), strict=True):
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8, loc="lower right")
+        axis.legend(fontsize=8, loc=place)
     save(figure, path)
 
 
