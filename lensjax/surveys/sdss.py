@@ -138,9 +138,9 @@ def read_spplate(units: list[Hdu], path: str, loglam: np.ndarray, quasars: bool 
     """
     header = units[0].header
     check_header(header)
+    units[-1].bytes()  # BadFile where the end of the file is missing
     if len(units) < 6:
         raise BadFile(f"{len(units)} extensions: expected flux, ivar, andmask, ormask, wavedisp and plugmap")
-    units[-1].bytes()  # BadFile where the end of the file is missing
     num, length = header["NAXIS2"], header["NAXIS1"]
     start = round(float(header["COEFF0"]) * grid.PER_DEX)
     source, target = grid.overlap(start, length, grid.index0(loglam), len(loglam))

@@ -181,6 +181,16 @@ def test_random_damage_never_raises(tmp_path):
         assert read_block(str(path), WINDOW).flux.shape == (1, 1192)
 
 
+def test_a_plate_that_is_cut_short_says_so_wherever_it_ends(tmp_path):
+    path = tmp_path / "spPlate-4055-55359.fits"
+    flux, ivar, _, _ = mocks.spectra(3)
+    write_spplate(path, mocks.LOGLAM, flux, ivar, mocks.table(3))
+    content = path.read_bytes()
+    for kept in (0.1, 0.3, 0.5, 0.9, 0.95):
+        path.write_bytes(content[: int(kept * len(content))])
+        assert read_block(str(path), WINDOW).table["status"][0].startswith(f"truncated: {int(kept * len(content))} of")
+
+
 def test_plate_with_images_of_different_lengths(tmp_path):
     path = tmp_path / "spPlate-4055-55359.fits"
     flux, ivar, _, _ = mocks.spectra(3)
