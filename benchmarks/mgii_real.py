@@ -105,8 +105,8 @@ def main() -> None:
     if args.figure:
         vetted = read_vetted(scorer.config or config, args.out, scorer.identity, absorber_page.read_spectra)
         assert vetted is not None
-        listed = [one["z_found"] for one in told if one["found"] and one["kind"] != "trap"]
-        draw(vetted, [i for i, row in enumerate(vetted.rows) if row["z_abs"] not in listed], args.figure)
+        chosen = [one["z_abs"] for one in others]
+        draw(vetted, [i for i, row in enumerate(vetted.rows) if row["z_abs"] in chosen], args.figure)
     write_text(args.out / "real.json", json.dumps({"vetted": told, "others": others}, indent=1))
 
 

@@ -54,8 +54,9 @@ def test_a_tilde_is_the_home_in_every_setting_and_in_the_workdir(tmp_path, monke
         "search.catalogue": 0,
         "search.ensemble": 0,
     }
-    modes.run("search", smoke_config := smoke(), tmp_path)
-    assert seen[1][0] is smoke_config
+    plain = smoke()
+    modes.run("search", plain, tmp_path)
+    assert seen[1][0] is plain
 
 
 def test_a_second_process_does_not_write_the_same_files(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-Rows = dict[str, jax.Array]
+Rows = dict[str, jax.Array]  # (N, ...) each
 Loss = Callable[[Any, Rows, jax.Array], tuple[jax.Array, Any]]
 
 
@@ -36,7 +36,7 @@ def map_chunks(run: Callable[[Any], Any], batch: Rows, chunk: int) -> Any:
 
 
 def mean_chunks(loss: Loss, chunk: int) -> Loss:
-    """The mean over pieces of a batch of loss(params, rows, key) -> (scalar, dict of scalars), as a function of these.
+    """The mean of loss(params, rows, key) -> (scalar, dict of scalars) over pieces of the N rows, as such a function.
 
     The gradient by params is taken piece by piece, together with the loss, so that no more than the activations of one
     piece are kept; there is none by rows, and none of second order. Each piece has a key of its own, and `chunk` rows,

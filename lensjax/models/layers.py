@@ -36,7 +36,7 @@ def _forward(x: jax.Array, kernel: jax.Array, stride: int, padding: str) -> tupl
 
 
 def _backward(stride: int, padding: str, saved: Pair, gradient: jax.Array) -> Pair:
-    """Gradients of x and kernel."""
+    """Gradients of x (N, P, C) and kernel (K, C, D), from that of what `conv_1d` returns (N, Q, D)."""
 
     def native(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Pair:
         return jax.vjp(lambda x, kernel: _convolve(x, kernel, stride, padding), x, kernel)[1](gradient)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lensjax.core.chunks import map_chunks, mean_chunks, on_cpu
+from lensjax.core.chunks import Rows, map_chunks, mean_chunks, on_cpu
 from lensjax.core.errors import UserError
 from lensjax.core.task import State, Task
 from lensjax.models import init_variables, make_model
@@ -23,7 +23,6 @@ KINDS = {
     "oii": lambda batch: batch["kind"] < 1.5,  # Lyman-alpha; or [OII] of a nearer galaxy
 }
 CENTROID = 3  # pixels each way that refine the brightest pixel
-Rows = dict[str, jax.Array]
 Features = Callable[[dict[str, jax.Array], Any], dict[str, jax.Array]]
 Objective = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 Describe = Callable[..., dict[str, jax.Array]]
@@ -63,7 +62,7 @@ def make_task(
     def loss(params: Any, state: State, batch: dict[str, jax.Array], key: jax.Array):
         fixed, moving = _split(state.model_state)
 
-        def of_rows(params: Any, rows: dict[str, jax.Array], key: jax.Array) -> tuple[jax.Array, Any]:
+        def of_rows(params: Any, rows: Rows, key: jax.Array) -> tuple[jax.Array, Any]:
             x, snr, mask = prepare(_observed(rows), fixed)
             out, moved = module.apply(
                 {"params": params, **moving}, x, snr, mask, train=True, mutable=list(moving), rngs={"dropout": key}
