@@ -150,9 +150,8 @@ def side_by_side(channels: jax.Array, fold: int, mean: bool) -> jax.Array:
     """(C, P) -> (ceil(P / fold), C fold), the values of `fold` pixels one behind the other; or their mean, (..., C)."""
     if mean:
         return filters.rebin(channels, fold).T / fold
-    count, pixels = channels.shape
-    folded = filters.lengthen(channels, 0, -pixels % fold).reshape(count, -1, fold)
-    return jnp.moveaxis(folded, 0, 1).reshape(-1, count * fold)
+    rows = [filters.lengthen(row, 0, -len(row) % fold).reshape(-1, fold) for row in channels]
+    return jnp.concatenate(rows, axis=1)  # row by row: turned together they are slow
 
 
 def fit_continuum(example: Example, constants: Example, loglam: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
