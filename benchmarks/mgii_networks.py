@@ -91,7 +91,7 @@ def draw_curves(trained: list[dict[str, Any]], path: pathlib.Path) -> None:
         axes[1].errorbar(kernels, 100 * accuracy, 100 * error, fmt="o-", color=COLOURS[name], label=label)
     axes[0].set(xlabel="epoch", ylabel="accuracy (%)", title="training (dotted) and test split", ylim=(48, 100))
     axes[1].set(xlabel="first kernels (pixels)", title="test split, after the same number of spectra", ylim=(48, 100))
-    for axis, place in zip(axes, ("lower right", "lower left"), strict=True):
+    for axis, place in zip(axes, ("lower right", "center right"), strict=True):
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8, loc=place)
     save(figure, path)
