@@ -21,8 +21,9 @@ from lensjax.tasks import metrics
 FPRS = (0.01, 0.001)
 
 
-def make_scorers() -> list:
-    """Functions of a batch -> {name: {logit, wave}}: both networks, and their ensemble."""
+def make_scorers() -> tuple[list, dict[str, float]]:
+    """Functions of a batch -> {name: {logit, wave}}: both networks, and their ensemble; and what share of the mocks had
+    a line in the training of each, of the ensemble's first."""
     config = lya.get_config()
     names = {"two classes": "lya", "three classes": "lya_threeclass"}
     members = {name: restore.load_member(config, restore.RELEASED / folder) for name, folder in names.items()}
@@ -38,7 +39,8 @@ def make_scorers() -> list:
 
         return jax.jit(score)
 
-    return [scorer(name, group) for name, group in groups.items()]
+    fractions = {name: group[0].config.sim.line_fraction for name, group in groups.items()}
+    return [scorer(name, group) for name, group in groups.items()], fractions
 
 
 def main() -> None:
@@ -46,11 +48,14 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=20_000, help="mocks")
     args = parser.parse_args()
     config = lya.get_config()
-    config.inject.line_rate = config.sim.line_fraction  # the posterior among spectra as in training
-    for name, scored in score_mocks(config, make_scorers(), args.num, 7).items():
+    config.inject.line_rate = config.sim.line_fraction  # the posterior among these mocks
+    scorers, fractions = make_scorers()
+    for name, scored in score_mocks(config, scorers, args.num, 7).items():
+        trained = config.copy_and_resolve_references()
+        trained.sim.line_fraction = fractions[name]
         found = calibrate(scored)
         logits, label = scored["logit"].astype(np.float64), scored["label"]
-        read = metrics.calibration_error(calibration.posterior(special.expit(logits), config)[1::2], label[1::2])
+        read = metrics.calibration_error(calibration.posterior(special.expit(logits), trained)[1::2], label[1::2])
         rates = [metrics.completeness_at_fpr(logits, label, fpr) for fpr in FPRS]
         print(
             f"{name}: calibration error {100 * found['error']:.2f} % as trained, {100 * read:.2f} % by the focal loss, "

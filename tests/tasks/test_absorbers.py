@@ -46,6 +46,18 @@ def test_peaks_are_apart_best_first_and_carry_their_own_evidence():
     assert np.abs(np.diff(np.sort(np.asarray(best)))).min() > absorbers.APART
 
 
+@pytest.mark.parametrize("pixels", [20, 64, 333])
+def test_peaks_are_those_of_a_search_one_after_another(pixels):
+    """At the ends, and where nothing is left, too."""
+    guides = np.random.default_rng(pixels).normal(0, 3, (50, pixels)).astype(np.float32)
+    guides[0] = -np.inf
+    found = np.asarray(jax.vmap(lambda guide: absorbers.peaks(guide, 14)[0])(guides))
+    for guide, best in zip(guides, found, strict=True):
+        for each in best:
+            assert each == np.argmax(guide)
+            guide[max(each - 14, 0) : each + 15] = -np.inf
+
+
 def test_one_absorber_does_not_hide_another_from_the_loss(config):
     """Each one's pixels are left out of the other's softmax: the slopes are those of either alone."""
     objective = absorbers.make_objective(config)
