@@ -11,7 +11,8 @@ def common() -> config_dict.ConfigDict:
     config.seed = 0
 
     config.train = config_dict.ConfigDict()
-    config.train.start = ""  # workdir or folder of weights that a new run begins with; empty: random weights
+    # Workdir or folder of weights that a new run begins with; another config.seed gives it other mocks. Empty: random weights.
+    config.train.start = ""
     config.train.steps = 10_000  # optimiser steps
     config.train.batch_size = 128  # over all devices
     config.train.chunk = 0  # rows whose gradient is taken at a time on CPUs, which like their caches full; 0: all
