@@ -11,7 +11,7 @@ def common() -> config_dict.ConfigDict:
     config.seed = 0
 
     config.train = config_dict.ConfigDict()
-    # Workdir or folder of weights that a new run begins with; another config.seed gives it other mocks. Empty: random weights.
+    # Workdir or folder of weights that a new run begins with (another config.seed gives other mocks); empty: random.
     config.train.start = ""
     config.train.steps = 10_000  # optimiser steps
     config.train.batch_size = 128  # over all devices
