@@ -22,7 +22,7 @@ def settings():
     config = ssl.get_config()
     config.train.batch_size = BATCH
     config.moco.update(dict(queue=QUEUE, bn_groups=1))
-    config.model.chunk = 8
+    config.model.chunk = 16
     return config
 
 
@@ -46,7 +46,7 @@ def worker(folder: pathlib.Path) -> None:
     encoder = make_model(config.model)
     images = rng.normal(size=(IMAGES, 96, 96, 3)).astype(np.float32)
     variables = {"params": state.params["encoder"], **state.model_state}
-    embed = jax.jit(lambda v, x: map_chunks(lambda part: encoder.apply(v, part["image"]), {"image": x}, 8))
+    embed = jax.jit(lambda v, x: map_chunks(lambda part: encoder.apply(v, part["image"]), {"image": x}, config.model.chunk))
     features = np.asarray(embed(variables, images))
     flat = {name: np.asarray(x) for name, x in flatten_dict(jax.device_get(variables), sep="/").items()}
     np.savez(folder / "state.npz", **to_torch(flat, torchvision))

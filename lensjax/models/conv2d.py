@@ -1,0 +1,158 @@
+"""1x1 and 3x3 convolutions of images, and their gradients, in forms that CPUs are fast at.
+
+A 1x1 convolution is a product of matrices. A 3x3 one is Winograd's with tiles, F(2x2, 3x3) of Lavin & Gray (2016,
+CVPR, 4013), which takes 16 products in place of 36: 2 x 2 pixels of the result come from 4 x 4 of the input. In one
+dimension, with pixels d and kernel g, it is
+
+    y = A^T ((G g) * (B^T d)),  B^T d = (d0 - d2, d1 + d2, d2 - d1, d1 - d3),
+                                G g = (g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2),
+                                A^T m = (m0 + m1 + m2, m1 - m2 - m3);
+
+in two it is this along both axes, and * at each of the 16 places a product of (pixels, channels) with (channels,
+features). Its gradients are of the same form.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+LEAST_CHANNELS = 32  # with fewer, the sums cost what the products save
+LEAST_PIXELS = 4  # along either axis; below, a third of the tiles is padding
+PIECE_PIXELS = 1_152  # of a sum over pieces of a batch, which stay in the cache
+Pair = tuple[jax.Array, jax.Array]
+Grid = Sequence[Sequence[Any]]  # arrays of one shape, by place along both axes
+
+
+def conv_1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x (N, H, W, C) times kernel (C, D): (N, H, W, D)."""
+    return jax.lax.platform_dependent(x, kernel, cpu=_multiply, default=jnp.matmul)
+
+
+def conv_3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolve x (N, H, W, C) with kernel (3, 3, C, D), one row of zeros around: (N, H, W, D).
+
+    On devices other than CPUs, for few channels and for images of few pixels, this is XLA's own convolution.
+    """
+    if min(kernel.shape[2:]) < LEAST_CHANNELS or min(x.shape[1:3]) < LEAST_PIXELS:
+        return _native(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=_convolve, default=_native)
+
+
+def _native(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=layout)
+
+
+@jax.custom_vjp
+def _multiply(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return x @ kernel
+
+
+def _multiply_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Pair]:
+    return x @ kernel, (x, kernel)
+
+
+def _multiply_backward(saved: Pair, gradient: jax.Array) -> Pair:
+    x, kernel = saved
+    return gradient @ kernel.T, _sum_pieces(_contract, x, gradient)
+
+
+_multiply.defvjp(_multiply_forward, _multiply_backward)
+
+
+@jax.custom_vjp
+def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _winograd(x, _along_both(_of_taps, kernel), kernel_axis=0)
+
+
+def _convolve_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Pair]:
+    return _convolve(x, kernel), (x, kernel)
+
+
+def _convolve_backward(saved: Pair, gradient: jax.Array) -> Pair:
+    x, kernel = saved
+    of_x = _winograd(gradient, _along_both(_of_taps, kernel[::-1, ::-1]), kernel_axis=1)
+    return of_x, _sum_pieces(_of_kernel, x, gradient)
+
+
+_convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _winograd(x: jax.Array, weights: Grid, kernel_axis: int) -> jax.Array:
+    """The convolution of x (N, H, W, C) with the weights of the 16 places, whose kernel_axis is that of x's channels."""
+    count, height, width, _ = x.shape
+
+    def multiply(pixels: jax.Array, weight: jax.Array) -> jax.Array:
+        return jnp.tensordot(pixels, weight, (3, kernel_axis))
+
+    products = _at_each(multiply, _along_both(_of_pixels, _tiles(x)), weights)
+    even = jnp.stack([jnp.stack(row, axis=3) for row in _along_both(_to_result, products)], axis=2)
+    tall, _, wide, _, features = even.shape[1:]
+    return even.reshape(count, 2 * tall, 2 * wide, features)[:, :height, :width]
+
+
+def _of_kernel(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Gradient of the kernel (3, 3, C, D) from x (N, H, W, C) and that of the result (N, H, W, D)."""
+    even = jnp.pad(gradient, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
+    pairs = [[even[:, i::2, j::2] for j in range(2)] for i in range(2)]
+    products = _at_each(_contract, _along_both(_of_pixels, _tiles(x)), _along_both(_from_result, pairs))
+    return jnp.stack([jnp.stack(row) for row in _along_both(_to_taps, products)])
+
+
+def _contract(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    """(N, H, W, C) and (N, H, W, D) -> (C, D), a sum over all pixels."""
+    return jnp.tensordot(x, gradient, ((0, 1, 2), (0, 1, 2)))
+
+
+def _sum_pieces(run: Callable[..., jax.Array], x: jax.Array, gradient: jax.Array) -> jax.Array:
+    """The sum of run(x, gradient) over pieces of the N images, at least two if N is even.
+
+    A loop's operands are laid down in memory: else XLA computes them anew, in a slow order, where it transposes them.
+    A piece is evenly spread over the images, so that devices which share these share every piece.
+    """
+    images = max(PIECE_PIXELS // (x.shape[1] * x.shape[2]), 1)
+    size = math.gcd(len(x), min(images, len(x) // 2))
+    pieces = [a.reshape(size, -1, *a.shape[1:]).swapaxes(0, 1) for a in (x, gradient)]
+    sums = jax.eval_shape(run, x, gradient)
+    zeros = jnp.zeros(sums.shape, sums.dtype)
+    return jax.lax.scan(lambda total, piece: (total + run(*piece), None), zeros, pieces)[0]
+
+
+def _tiles(x: jax.Array) -> Grid:
+    """The 4 x 4 pixels under each tile of 2 x 2 results: (N, ceil(H / 2), ceil(W / 2), C) for each of the 16 places."""
+    tall, wide = -(-x.shape[1] // 2), -(-x.shape[2] // 2)
+    zeros = ((0, 0), (1, 2 * tall + 1 - x.shape[1]), (1, 2 * wide + 1 - x.shape[2]), (0, 0))
+    padded = jnp.pad(x, zeros)
+    return [[padded[:, i : i + 2 * tall : 2, j : j + 2 * wide : 2] for j in range(4)] for i in range(4)]
+
+
+def _along_both(change: Callable[..., tuple], grid: Any) -> Grid:
+    rows = [change(*row) for row in grid]
+    return list(zip(*(change(*column) for column in zip(*rows, strict=True)), strict=True))
+
+
+def _at_each(multiply: Callable[..., jax.Array], one: Grid, other: Grid) -> Grid:
+    return [[multiply(*pair) for pair in zip(*rows, strict=True)] for rows in zip(one, other, strict=True)]
+
+
+def _of_pixels(a: Any, b: Any, c: Any, d: Any) -> tuple:
+    return a - c, b + c, c - b, b - d
+
+
+def _of_taps(a: Any, b: Any, c: Any) -> tuple:
+    return a, (a + b + c) / 2, (a - b + c) / 2, c
+
+
+def _to_result(a: Any, b: Any, c: Any, d: Any) -> tuple:
+    return a + b + c, b - c - d
+
+
+def _from_result(a: Any, b: Any) -> tuple:
+    return a, a + b, a - b, -b
+
+
+def _to_taps(a: Any, b: Any, c: Any, d: Any) -> tuple:
+    return a + (b + c) / 2, (b - c) / 2, (b + c) / 2 + d

@@ -1,0 +1,90 @@
+"""Convolutions of images: what CPUs compute, and its gradients, are those of a plain convolution."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lensjax.models import conv2d
+
+KEYS = jax.random.split(jax.random.key(0), 3)
+
+
+def plain(x, kernel):
+    """The definition: a sum over the taps of the kernel, in float64."""
+    x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
+    size, (height, width) = len(kernel), x.shape[1:3]
+    padded = np.pad(x, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)))
+    taps = ((i, j) for i in range(size) for j in range(size))
+    return sum(padded[:, i : i + height, j : j + width] @ kernel[i, j] for i, j in taps)
+
+
+def case(count, height, width, size):
+    """x (count, height, width, 33), a kernel for it of 40 features, a cotangent of the result."""
+    x = jax.random.normal(KEYS[0], (count, height, width, 33))
+    kernel = jax.random.normal(KEYS[1], (size, size, 33, 40))
+    return x, kernel, jax.random.normal(KEYS[2], (count, height, width, 40))
+
+
+def close(ours, expected):
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=3e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("count", "height", "width"), [(6, 6, 8), (3, 5, 7), (1, 4, 9)])
+def test_winograds_convolution_is_the_plain_one(count, height, width):
+    x, kernel, gradient = case(count, height, width, 3)
+    result, pull = jax.vjp(conv2d._convolve, x, kernel)
+    close(result, plain(x, kernel))
+    of_x, of_kernel = pull(gradient)
+    close(of_x, plain(gradient, kernel[::-1, ::-1].swapaxes(2, 3)))
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    shifted = [[padded[:, i : i + height, j : j + width] for j in range(3)] for i in range(3)]
+    close(of_kernel, np.einsum("ijnhwc,nhwd->ijcd", shifted, np.asarray(gradient, np.float64), optimize=True))
+
+
+def test_products_have_their_gradients():
+    x, kernel, gradient = case(6, 12, 12, 1)
+    result, pull = jax.vjp(conv2d.conv_1x1, x, kernel[0, 0])
+    close(result, plain(x, kernel))
+    of_x, of_kernel = pull(gradient)
+    close(of_x, plain(gradient, kernel.swapaxes(2, 3)))
+    close(of_kernel, np.einsum("nhwc,nhwd->cd", *(np.asarray(a, np.float64) for a in (x, gradient))))
+
+
+def test_a_sum_over_pieces_takes_every_image_once():
+    x = jnp.arange(12.0)[:, None, None, None] * jnp.ones((12, 24, 24, 1))  # two images a piece
+    total = conv2d._sum_pieces(lambda a, b: (a * b)[:, 0, 0, 0].sum(), x, jnp.ones_like(x))
+    assert total == 66.0
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 33), (2, 8, 8, 16)])
+def test_few_pixels_or_channels_take_the_native_one(shape):
+    kernel = jnp.ones((3, 3, shape[-1], 40))
+    text = jax.jit(conv2d.conv_3x3).lower(jnp.ones(shape), kernel).as_text()
+    assert "stablehlo.convolution" in text
+
+
+def test_devices_choose_their_form():
+    x, kernel, _ = case(2, 8, 8, 3)
+
+    def loss(x, kernel):
+        return (conv2d.conv_3x3(x, kernel) ** 2).sum()
+
+    gradient = jax.jit(jax.grad(loss, (0, 1)))
+    texts = {name: jax.export.export(gradient, platforms=[name])(x, kernel).mlir_module() for name in ("cpu", "cuda")}
+    assert "stablehlo.convolution" not in texts["cpu"] and "stablehlo.dot_general" in texts["cpu"]
+    assert texts["cuda"].count("stablehlo.convolution") == 3 and "stablehlo.dot_general" not in texts["cuda"]
+
+
+def test_groups_of_a_batch_share_a_kernel():
+    x, kernel, gradient = case(4, 6, 6, 3)
+    groups = x.reshape(2, 2, 6, 6, 33)
+
+    def loss(run, kernel):
+        return (run(kernel) * gradient).sum()
+
+    together = jax.grad(lambda k: loss(lambda k: conv2d.conv_3x3(x, k), k))(kernel)
+    apart = jax.grad(
+        lambda k: loss(lambda k: jax.vmap(conv2d.conv_3x3, (0, None))(groups, k).reshape(gradient.shape), k)
+    )(kernel)
+    close(apart, np.asarray(together))
