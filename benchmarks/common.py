@@ -40,7 +40,9 @@ def interleave(measures: dict[str, Callable[[], float]], rounds: int = ROUNDS) -
             if i > 0:
                 results[name].append(value)
     for name, values in results.items():
-        print(f"{name:48s} {statistics.median(values):12,.0f} /s   ({min(values):,.0f} to {max(values):,.0f})")
+        form = ",.1f" if max(values) < 100 else ",.0f"
+        median, least, most = (f"{f(values):{form}}" for f in (statistics.median, min, max))
+        print(f"{name:48s} {median:>12s} /s   ({least} to {most})")
     return {name: statistics.median(values) for name, values in results.items()}
 
 

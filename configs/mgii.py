@@ -64,6 +64,7 @@ def default() -> config_dict.ConfigDict:
 
     config.evaluate = config_dict.ConfigDict()
     config.evaluate.num = 20_000
+    config.evaluate.seed = 2018  # of the mocks: the same for every network, whatever config.seed it was trained with
     config.evaluate.fpr = (0.01, 0.001)
     config.evaluate.threshold = 0.5
     config.evaluate.purity = 0.991  # at which completeness is told: that of Napolitano et al. (2023)

@@ -166,8 +166,15 @@ def test_every_scorer_sees_the_same_mocks_and_more_of_them_change_none(monkeypat
     np.testing.assert_array_equal(few["a"]["logit"], -few["b"]["logit"])
     np.testing.assert_array_equal(few["a"]["logit"], many["a"]["logit"][:21])
     assert len(np.unique(many["a"]["logit"])) == 50
-    other = evaluate.score_mocks(config, both, 21, 2)
-    assert not np.intersect1d(other["a"]["logit"], few["a"]["logit"]).size
+    others = [evaluate.score_mocks(config, both, 21, 2)]
+    config.seed += 1  # that of a training
+    np.testing.assert_array_equal(evaluate.score_mocks(config, both, 21, 1)["a"]["logit"], few["a"]["logit"])
+    config.evaluate.seed = 4711
+    others.append(evaluate.score_mocks(config, both, 21, 1))
+    config.seed = 4711
+    others.append(evaluate.score_mocks(config, both, 21, 1))
+    logits = [scored["a"]["logit"] for scored in (few, *others)]
+    assert len(np.unique(logits)) == 4 * 21
 
 
 def test_mocks_differ_in_dirt_alone_and_leave_the_config_as_it_was():

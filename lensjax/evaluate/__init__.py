@@ -20,7 +20,6 @@ from lensjax.search import systems
 from lensjax.search.restore import find_continua
 from lensjax.tasks import metrics
 
-SEED = 2018  # of the evaluation mocks: the same for every network, whatever it was trained on
 BATCH = 512
 ABSORBER_TRUTH = ("z_abs", "ew_2796", "absorber_snr")  # (S,) of mocks with several absorbers
 DIRT = {"clean": 0.0, "dirty": 1.0}
@@ -45,7 +44,7 @@ def evaluate(config: Any, workdir: str | os.PathLike) -> dict[str, Any]:
         trained.sim.continuum = find_continua(trained.sim.continuum, config.sim.continuum, pathlib.Path(workdir))
     scorers = make_scorers(config, trained, params, model_state)
     network_cut, fprs = logit(config.evaluate.threshold), tuple(config.evaluate.fpr)
-    result = {"num": config.evaluate.num, "seed": SEED, "own": own_metrics(config, scorers[0])}
+    result = {"num": config.evaluate.num, "seed": config.evaluate.seed, "own": own_metrics(config, scorers[0])}
     for position, name in enumerate(DIRT, start=1):
         scored = score_mocks(mock_config(config, DIRT[name]), scorers, 2 * config.evaluate.num, position)
         check_classes(counts(scored["network"]))
@@ -125,7 +124,8 @@ def score_mocks(config: Any, scorers: list[Scorer], number: int, stream: int) ->
     """
     batch_size = min(BATCH, config.evaluate.num)
     simulate = jax.jit(jax.vmap(make_simulator(config)))
-    key = jax.random.fold_in(jax.random.key(SEED + (config.seed == SEED)), stream)  # no mocks of a training
+    seed = config.evaluate.seed + (config.seed == config.evaluate.seed)  # no mocks of a training
+    key = jax.random.fold_in(jax.random.key(seed), stream)
 
     def run(i: int) -> dict[str, dict[str, np.ndarray]]:
         batch = simulate(jax.random.split(jax.random.fold_in(key, i), batch_size))
