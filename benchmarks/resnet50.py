@@ -46,7 +46,8 @@ def worker(folder: pathlib.Path) -> None:
     encoder = make_model(config.model)
     images = rng.normal(size=(IMAGES, 96, 96, 3)).astype(np.float32)
     variables = {"params": state.params["encoder"], **state.model_state}
-    embed = jax.jit(lambda v, x: map_chunks(lambda part: encoder.apply(v, part["image"]), {"image": x}, config.model.chunk))
+    chunk = config.model.chunk
+    embed = jax.jit(lambda v, x: map_chunks(lambda part: encoder.apply(v, part["image"]), {"image": x}, chunk))
     features = np.asarray(embed(variables, images))
     flat = {name: np.asarray(x) for name, x in flatten_dict(jax.device_get(variables), sep="/").items()}
     np.savez(folder / "state.npz", **to_torch(flat, torchvision))

@@ -28,8 +28,6 @@ def common() -> config_dict.ConfigDict:
     config.optim.warmup_steps = 500
     config.optim.weight_decay = 1e-4
     config.optim.clip_norm = 1.0
-
-    config.release = config_dict.ConfigDict({"dtype": "float32"})  # of released weights; or "float16", half the size
     return config
 
 

@@ -26,7 +26,6 @@ from lensjax.core.files import naming_full, replacing
 from lensjax.core.sharding import to_host
 from lensjax.core.task import State
 
-RELEASE_DTYPES = ("float32", "float16")
 WEIGHTS_NAME = "weights.npz"
 UNSAFE = ("[", "\\")  # in a path that Orbax takes for a glob where it joins what the processes wrote
 ASIDE = "unreadable"  # folder in that of the checkpoints
@@ -266,20 +265,14 @@ def _flat(weights: Weights) -> dict[str, Any]:
     return dict(traverse_util.flatten_dict({"params": weights[0], "model_state": weights[1]}, sep="/"))
 
 
-def save_weights(
-    path: str | os.PathLike, params: Any, model_state: Any, config: Any, dtype: str = "float32"
-) -> pathlib.Path:
+def save_weights(path: str | os.PathLike, params: Any, model_state: Any, config: Any) -> pathlib.Path:
     """Write weights that are to be released: one .npz that numpy alone can open, with the config and a checksum.
 
-    path: the file, or a folder (then weights.npz in it). dtype: of the parameters in it, one of `RELEASE_DTYPES`; they
-    are float32 again when they are loaded. Returns the file.
+    path: the file, or a folder (then weights.npz in it). Returns the file.
     """
-    if dtype not in RELEASE_DTYPES:
-        raise UserError(f"config.release.dtype is {dtype!r}: expected one of {', '.join(RELEASE_DTYPES)}.")
     path = pathlib.Path(path)
     path = path if path.suffix == ".npz" else path / WEIGHTS_NAME
-    params = jax.tree.map(lambda x: x.astype(dtype) if x.dtype == np.float32 else x, to_host(params))
-    flat = _flat((params, to_host(model_state)))
+    flat = _flat((to_host(params), to_host(model_state)))
     text = np.array(settings.to_json(config))
     flat |= {"config": text, "sha256": np.array(digest([flat, text]))}
     with replacing(path) as temporary:
@@ -301,8 +294,7 @@ def load_weights(path: str | os.PathLike) -> tuple[Any, Any, Any]:
         raise UserError(f"{file} is not a whole weights file ({_brief(error)}): download it again.") from error
     if digest([flat, text]) != sha:
         raise UserError(f"{file} is damaged (its checksum does not match its arrays): download it again.")
-    single = {name: x.astype(np.float32) if x.dtype == np.float16 else x for name, x in flat.items()}
-    tree = traverse_util.unflatten_dict(single, sep="/")
+    tree = traverse_util.unflatten_dict(flat, sep="/")
     return settings.from_json(str(text)), tree.get("params", {}), tree.get("model_state", {})
 
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 LEAST_CHANNELS = 32  # with fewer, the sums cost what the products save
-LEAST_PIXELS = 4  # along either axis; below, a third of the tiles is padding
+LEAST_PIXELS = 4  # along either axis; below, much of the tiles is padding
 PIECE_PIXELS = 1_152  # of a sum over pieces of a batch, which stay in the cache
 Pair = tuple[jax.Array, jax.Array]
 Grid = Sequence[Sequence[Any]]  # arrays of one shape, by place along both axes
@@ -37,13 +37,14 @@ def conv_3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     On devices other than CPUs, for few channels and for images of few pixels, this is XLA's own convolution.
     """
     if min(kernel.shape[2:]) < LEAST_CHANNELS or min(x.shape[1:3]) < LEAST_PIXELS:
-        return _native(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=_convolve, default=_native)
+        return native(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=_convolve, default=native)
 
 
-def _native(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    layout = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=layout)
+def native(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """XLA's convolution of x (N, H, W, C) with kernel (K, K, C, D), K // 2 zeros around, in steps of `stride`."""
+    pad, layout = (len(kernel) // 2,) * 2, ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), (pad, pad), dimension_numbers=layout)
 
 
 @jax.custom_vjp
@@ -82,7 +83,7 @@ _convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 def _winograd(x: jax.Array, weights: Grid, kernel_axis: int) -> jax.Array:
-    """The convolution of x (N, H, W, C) with the weights of the 16 places, whose kernel_axis is that of x's channels."""
+    """The convolution of x (N, H, W, C) with weights of the 16 places; kernel_axis is that of x's channels in them."""
     count, height, width, _ = x.shape
 
     def multiply(pixels: jax.Array, weight: jax.Array) -> jax.Array:

@@ -44,9 +44,7 @@ class Conv(nn.Module):
             return conv2d.conv_1x1(x[:, :: self.stride, :: self.stride], kernel[0, 0])
         if self.size == 3 and self.stride == 1 and self.dtype == jnp.float32:
             return conv2d.conv_3x3(x, kernel)
-        pad = (self.size // 2, self.size // 2)
-        layout = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(x, kernel, (self.stride,) * 2, (pad, pad), dimension_numbers=layout)
+        return conv2d.native(x, kernel, self.stride)
 
 
 class Block(nn.Module):

@@ -172,20 +172,6 @@ def test_weights_without_statistics(tmp_path):
     assert checkpoint.load_weights(file)[2] == {}
 
 
-def test_weights_of_half_the_size_are_of_single_precision_again(tmp_path):
-    weights = {"dense": {"kernel": np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)}}
-    whole, half = (
-        checkpoint.save_weights(tmp_path / f"{dtype}.npz", weights, {}, tiny_config(), dtype)
-        for dtype in checkpoint.RELEASE_DTYPES
-    )
-    assert whole.stat().st_size - half.stat().st_size == 64 * 64 * 2
-    kernel = checkpoint.load_weights(half)[1]["dense"]["kernel"]
-    assert kernel.dtype == np.float32
-    np.testing.assert_allclose(kernel, weights["dense"]["kernel"], rtol=2**-11, atol=2**-24)
-    with pytest.raises(UserError, match="config.release.dtype is 'int8': expected one of float32, float16"):
-        checkpoint.save_weights(tmp_path / "w.npz", weights, {}, tiny_config(), "int8")
-
-
 @pytest.mark.parametrize("name", ["run [2]", "a\\b"])
 def test_a_path_in_which_checkpoints_would_be_lost_is_refused(tmp_path, name):
     with pytest.raises(UserError, match="take a --workdir without it"):
