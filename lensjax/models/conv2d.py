@@ -43,8 +43,9 @@ def conv_3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def native(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """XLA's convolution of x (N, H, W, C) with kernel (K, K, C, D), K // 2 zeros around, in steps of `stride`."""
-    pad, layout = (len(kernel) // 2,) * 2, ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), (pad, pad), dimension_numbers=layout)
+    around, layout = len(kernel) // 2, ("NHWC", "HWIO", "NHWC")
+    pads = [(around, around)] * 2
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=layout)
 
 
 @jax.custom_vjp
