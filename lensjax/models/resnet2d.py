@@ -21,6 +21,7 @@ DEPTHS = {
     "resnet50": (True, (3, 4, 6, 3)),
 }
 EXPANSION = 4  # of a bottleneck's output over its width
+MOMENTUM, EPSILON = 0.9, 1e-5  # of batch normalisation
 
 
 class Conv(nn.Module):
@@ -58,6 +59,7 @@ class Block(nn.Module):
     bottleneck: bool
     pointwise: str
     dtype: jnp.dtype
+    groups: int
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -77,12 +79,37 @@ class Block(nn.Module):
 
     def _convolve(self, x: jax.Array, features: int, size: int, stride: int, name: str, train: bool) -> jax.Array:
         conv = Conv(features, size, stride, self.pointwise, self.dtype, name=f"conv{name}")
-        return normalise(conv(x), train, self.dtype, f"norm{name}")
+        return BatchNorm(self.groups, self.dtype, name=f"norm{name}")(conv(x), train)
 
 
-def normalise(x: jax.Array, train: bool, dtype: jnp.dtype, name: str) -> jax.Array:
-    """Batch normalisation inside a module's compact method, with torchvision's momentum and epsilon."""
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)(x)
+class BatchNorm(nn.Module):
+    """Batch normalisation of x (N, H, W, C), in training within `groups` of N / groups rows each.
+
+    Parameters and running statistics are those of `flax.linen.BatchNorm`, with torchvision's momentum and epsilon; they
+    move by the mean of the groups' own. x is scaled and shifted in one pass, and no array of x less its mean is kept.
+    """
+
+    groups: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        shape = x.shape[-1:]
+        scale, bias = self.param("scale", nn.initializers.ones, shape), self.param("bias", nn.initializers.zeros, shape)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        variance = self.variable("batch_stats", "var", jnp.ones, shape)
+        stacked = x.reshape(self.groups if train else 1, -1, *x.shape[1:])
+        wide = (1, 1, 1, 1, -1)
+        first, spread = mean.value.reshape(wide), variance.value.reshape(wide)
+        if train:
+            exact = stacked.astype(jnp.float32)
+            first, second = (y.mean((1, 2, 3), keepdims=True) for y in (exact, jnp.square(exact)))
+            spread = jnp.maximum(second - jnp.square(first), 0)
+            for running, new in ((mean, first), (variance, spread)):
+                running.value = MOMENTUM * running.value + (1 - MOMENTUM) * new.mean((0, 1, 2, 3))
+        slope = scale.reshape(wide) * jax.lax.rsqrt(spread + EPSILON)
+        shift = bias.reshape(wide) - first * slope
+        return (stacked.astype(self.dtype) * slope.astype(self.dtype) + shift.astype(self.dtype)).reshape(x.shape)
 
 
 class ResNet2D(nn.Module):
@@ -100,18 +127,21 @@ class ResNet2D(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
-        """image (N, H, W, B), scaled as the network likes it -> features (N, D)."""
+    def __call__(self, image: jax.Array, train: bool = False, groups: int = 1) -> jax.Array:
+        """image (N, H, W, B), scaled as the network likes it -> features (N, D).
+
+        In training they are normalised within `groups` of N / groups images.
+        """
         bottleneck, stages = DEPTHS[self.depth]
         x = Conv(self.width, int(self.stem[0]), 2, self.pointwise, self.dtype, name="conv_stem")(image)
-        x = nn.relu(normalise(x, train, self.dtype, "norm_stem"))
+        x = nn.relu(BatchNorm(groups, self.dtype, name="norm_stem")(x, train))
         if self.stem == "7x7":
-            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]: pairs too
+            x = conv2d.max_pool(conv2d.max_pool(x, 1), 2)
         for stage, blocks in enumerate(stages):
             for i in range(blocks):
                 stride = 2 if stage > 0 and i == 0 else 1
                 width, name = self.width * 2**stage, f"stage{stage + 1}_block{i}"
-                x = Block(width, stride, bottleneck, self.pointwise, self.dtype, name=name)(x, train)
+                x = Block(width, stride, bottleneck, self.pointwise, self.dtype, groups, name=name)(x, train)
         return x.astype(jnp.float32).mean(axis=(1, 2))
 
 

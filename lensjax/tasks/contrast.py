@@ -50,10 +50,11 @@ def make_task(config: Any, encoder: Any = None) -> Task:
 
     def project(params: Any, model_state: Any, images: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
         """Features (N, D), unit projections (N, P) and moved statistics of views (N, S, S, B)."""
-        features, model_state = grouped(encoder, params["encoder"], model_state, stretch(images), moco.bn_groups)
+        variables, run = {"params": params["encoder"], **model_state}, functools.partial(encoder.apply, train=True)
+        features, moved = run(variables, stretch(images), groups=moco.bn_groups, mutable=list(model_state))
         head = functools.partial(projector.apply, {"params": params["projector"]})
         projections: Any = jax.vmap(head)(features.reshape(moco.bn_groups, -1, features.shape[1]))
-        return features, unit(projections.reshape(len(features), -1)), model_state
+        return features, unit(projections.reshape(len(features), -1)), moved
 
     def loss(params: Any, state: State, batch: dict[str, jax.Array], key: jax.Array):
         query_key, key_key, shuffle_key = (jax.random.fold_in(key, i) for i in range(3))
@@ -97,19 +98,6 @@ def make_views(augment: Any, batch: dict[str, jax.Array], key: jax.Array) -> jax
     """A view of every example of a batch: (N, S, S, B)."""
     observed = {name: batch[name] for name in OBSERVED}
     return jax.vmap(augment)(jax.random.split(key, len(batch["image"])), observed)
-
-
-def grouped(encoder: Any, params: Any, model_state: Any, images: jax.Array, groups: int) -> tuple[jax.Array, Any]:
-    """Features (N, D) of images (N, S, S, B) in training mode, normalised within groups of N / groups rows.
-
-    The running statistics move by the mean of the groups' own.
-    """
-
-    def run(images: jax.Array) -> tuple[jax.Array, Any]:
-        return encoder.apply({"params": params, **model_state}, images, train=True, mutable=list(model_state))
-
-    features, moved = jax.vmap(run)(images.reshape(groups, -1, *images.shape[1:]))
-    return features.reshape(len(images), -1), jax.tree.map(lambda x: x.mean(0), moved)
 
 
 def shuffle(key: jax.Array, x: jax.Array) -> jax.Array:

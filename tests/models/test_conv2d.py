@@ -1,5 +1,6 @@
 """Convolutions of images: what CPUs compute, and its gradients, are those of a plain convolution."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,10 +52,21 @@ def test_products_have_their_gradients():
     close(of_kernel, np.einsum("nhwc,nhwd->cd", *(np.asarray(a, np.float64) for a in (x, gradient))))
 
 
-def test_a_sum_over_pieces_takes_every_image_once():
-    x = jnp.arange(12.0)[:, None, None, None] * jnp.ones((12, 24, 24, 1))  # two images a piece
-    total = conv2d._sum_pieces(lambda a, b: (a * b)[:, 0, 0, 0].sum(), x, jnp.ones_like(x))
-    assert total == 66.0
+@pytest.mark.parametrize(("rows", "most", "pieces"), [(12, 2, 6), (12, 5, 3), (12, 100, 2), (7, 4, 7), (1, 4, 1)])
+def test_a_sum_over_pieces_takes_every_row_once(rows, most, pieces):
+    x = jnp.arange(float(rows)) + 1
+    assert conv2d._sum_pieces(lambda a, b: (a * b).sum(), x, jnp.ones(rows), most) == x.sum()
+    assert conv2d._sum_pieces(lambda a, b: jnp.ones(()), x, x, most) == pieces
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 9), (1, 2)])
+def test_maxima_are_those_of_windows_with_their_gradient(size):
+    x = jax.random.permutation(KEYS[0], 12 * size[0] * size[1]).astype(float).reshape(4, *size, 3) - 30
+    ours, pull = jax.vjp(lambda x: conv2d.max_pool(conv2d.max_pool(x, 1), 2), x)
+    theirs, their_pull = jax.vjp(lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), x)
+    np.testing.assert_array_equal(ours, theirs)
+    gradient = jax.random.normal(KEYS[1], ours.shape)
+    np.testing.assert_allclose(pull(gradient)[0], their_pull(gradient)[0], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 33), (2, 8, 8, 16)])

@@ -1,5 +1,8 @@
 """The image networks: torchvision's sizes, shapes of every stage, forms that agree, statistics that can be grouped."""
 
+import functools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +33,7 @@ def shapes(module, size=96):
 
 def block(pointwise="dot"):
     """(module, variables, x) of one bottleneck that halves the image."""
-    module = resnet2d.Block(4, 2, True, pointwise, jnp.float32)
+    module = resnet2d.Block(4, 2, True, pointwise, jnp.float32, 1)
     x = jax.random.normal(KEY, (4, 10, 10, 6))
     return module, jax.jit(lambda key: init_variables(module, key, x, False))(KEY), x
 
@@ -94,6 +97,46 @@ def test_projector():
     variables = jax.eval_shape(lambda key: init_variables(head, key, jnp.zeros((1, 2048))), KEY)
     assert sum(x.size for x in jax.tree.leaves(variables)) == 2049 * 2048 + 2049 * 128
     assert jax.eval_shape(head.apply, variables, jnp.zeros((3, 2048))).shape == (3, 128)
+
+
+def test_batch_normalisation_is_flax_own_with_its_gradient():
+    theirs = nn.BatchNorm(momentum=0.9, epsilon=1e-5)
+    x = 3 * jax.random.normal(KEY, (8, 5, 5, 6)) + 1
+    variables = {
+        "params": {"scale": jnp.linspace(0.5, 2, 6), "bias": jnp.linspace(-1, 1, 6)},
+        "batch_stats": {"mean": jnp.linspace(0, 2, 6), "var": jnp.linspace(1, 5, 6)},
+    }
+    weights = jax.random.normal(jax.random.key(1), x.shape)
+
+    def run(apply, variables, x, **kind):
+        y, moved = apply(variables, x, mutable=["batch_stats"], **kind)
+        return (y * weights).sum(), (y, moved)
+
+    for train in (False, True):
+        mine = jax.grad(functools.partial(run, resnet2d.BatchNorm().apply), (0, 1), has_aux=True)
+        flax = jax.grad(functools.partial(run, theirs.apply), (0, 1), has_aux=True)
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+            mine(variables, x, train=train),
+            flax(variables, x, use_running_average=not train),
+        )
+
+
+def test_statistics_are_of_the_group_alone_and_running_ones_their_mean():
+    module = resnet2d.ResNet2D("resnet10", 4)
+    images = jax.random.normal(KEY, (8, 32, 32, 3))
+    variables = jax.jit(lambda key: init_variables(module, key, images))(KEY)
+    run = jax.jit(
+        lambda x, groups: module.apply(variables, x, train=True, groups=groups, mutable=["batch_stats"]),
+        static_argnums=1,
+    )
+    features, moved = run(images, 2)
+    halves = [run(half, 1) for half in (images[:4], images[4:])]
+    np.testing.assert_allclose(features, np.concatenate([f for f, _ in halves]), rtol=1e-3, atol=1e-4)
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, halves[0][1], halves[1][1])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), moved, mean)
+    other = run(images.at[4:].add(1.0), 2)[0]
+    np.testing.assert_allclose(other[:4], features[:4], rtol=1e-3, atol=1e-4)
 
 
 def test_a_projector_with_norm_does_not_care_for_the_features_scale_and_place():
