@@ -49,7 +49,6 @@ def default() -> config_dict.ConfigDict:
     config.model.name = "resnet50"  # or "resnet10", "resnet18", "resnet34"
     config.model.width = 64  # channels of the first stage; features: 8 times, 32 times with resnet50
     config.model.stem = "7x7"  # in steps of 2, then max-pooling; or "3x3" in steps of 2, for small objects
-    config.model.pointwise = "dot"  # 1x1 convolutions as matrix products (CPUs), or "conv"; same weights
     config.model.dtype = "float32"  # or "bfloat16": pays on GPUs, not on CPUs
     config.model.chunk = 16  # images of one pass at inference on CPUs, which like their caches full; 0: all
     config.model.stretch = stretch()

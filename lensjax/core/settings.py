@@ -15,7 +15,7 @@ FROZEN = ("system", "seed", "data", "sim", "model", "loss", "augment", "moco", "
 FROZEN += ("train.start", "train.best_metric", "train.best_mode", "finetune.encoder", "optim.encoder_factor")
 DATA = "data.txt"  # in a workdir: which objects it is trained on
 # Keys of config.model that say how a machine runs the network: the user's, whatever the weights were trained with.
-OF_THE_MACHINE = ("chunk", "conv", "pointwise", "dtype")
+OF_THE_MACHINE = ("chunk", "conv", "dtype")
 LOOSE = ("data.dir", *(f"model.{name}" for name in OF_THE_MACHINE))  # of the frozen ones
 
 

@@ -48,7 +48,6 @@ def _make_resnet2d(model) -> resnet2d.ResNet2D:
         depth=model.name,
         width=model.width,
         stem=_choose("stem", model.stem, resnet2d.STEMS),
-        pointwise=_choose("pointwise", model.pointwise, resnet2d.POINTWISE),
         dtype=DTYPES[_choose("dtype", model.dtype, DTYPES)],
     )
 

@@ -12,7 +12,6 @@ from lensjax.models import conv2d
 from lensjax.models.initial import he_scale
 
 STEMS = ("7x7", "3x3")
-POINTWISE = ("dot", "conv")
 # Name -> (whether its blocks are bottlenecks, blocks of the four stages).
 DEPTHS = {
     "resnet10": (False, (1, 1, 1, 1)),
@@ -27,21 +26,20 @@ MOMENTUM, EPSILON = 0.9, 1e-5  # of batch normalisation
 class Conv(nn.Module):
     """Convolution (N, H, W, C) -> (N, H / stride, W / stride, features), size // 2 zeros around, without bias.
 
-    pointwise "dot" runs a 1x1 kernel as one matrix product over the pixels, which CPUs do faster; same parameters. In
-    float32 CPUs run most 3x3 kernels by Winograd's algorithm, see `conv2d`.
+    A 1x1 kernel is one matrix product over the pixels; in float32 CPUs run most 3x3 kernels by Winograd's algorithm, see
+    `conv2d`.
     """
 
     features: int
     size: int = 3
     stride: int = 1
-    pointwise: str = "dot"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel, x = self.param("kernel", he_scale, shape).astype(self.dtype), x.astype(self.dtype)
-        if self.size == 1 and self.pointwise == "dot":
+        if self.size == 1:
             return conv2d.conv_1x1(x[:, :: self.stride, :: self.stride], kernel[0, 0])
         if self.size == 3 and self.stride == 1 and self.dtype == jnp.float32:
             return conv2d.conv_3x3(x, kernel)
@@ -57,7 +55,6 @@ class Block(nn.Module):
     width: int
     stride: int
     bottleneck: bool
-    pointwise: str
     dtype: jnp.dtype
     groups: int
 
@@ -78,7 +75,7 @@ class Block(nn.Module):
         return nn.relu(x + branch)
 
     def _convolve(self, x: jax.Array, features: int, size: int, stride: int, name: str, train: bool) -> jax.Array:
-        conv = Conv(features, size, stride, self.pointwise, self.dtype, name=f"conv{name}")
+        conv = Conv(features, size, stride, self.dtype, name=f"conv{name}")
         return BatchNorm(self.groups, self.dtype, name=f"norm{name}")(conv(x), train)
 
 
@@ -123,7 +120,6 @@ class ResNet2D(nn.Module):
     depth: str = "resnet50"
     width: int = 64
     stem: str = "7x7"
-    pointwise: str = "dot"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -133,7 +129,7 @@ class ResNet2D(nn.Module):
         In training they are normalised within `groups` of N / groups images.
         """
         bottleneck, stages = DEPTHS[self.depth]
-        x = Conv(self.width, int(self.stem[0]), 2, self.pointwise, self.dtype, name="conv_stem")(image)
+        x = Conv(self.width, int(self.stem[0]), 2, self.dtype, name="conv_stem")(image)
         x = nn.relu(BatchNorm(groups, self.dtype, name="norm_stem")(x, train))
         if self.stem == "7x7":
             x = conv2d.max_pool(conv2d.max_pool(x, 1), 2)
@@ -141,7 +137,7 @@ class ResNet2D(nn.Module):
             for i in range(blocks):
                 stride = 2 if stage > 0 and i == 0 else 1
                 width, name = self.width * 2**stage, f"stage{stage + 1}_block{i}"
-                x = Block(width, stride, bottleneck, self.pointwise, self.dtype, groups, name=name)(x, train)
+                x = Block(width, stride, bottleneck, self.dtype, groups, name=name)(x, train)
         return x.astype(jnp.float32).mean(axis=(1, 2))
 
 

@@ -23,7 +23,7 @@ PUBLISHED = {
 
 def config(**changes):
     return config_dict.ConfigDict(
-        {"name": "resnet18", "width": 4, "stem": "7x7", "pointwise": "dot", "dtype": "float32", **changes}
+        {"name": "resnet18", "width": 4, "stem": "7x7", "dtype": "float32", **changes}
     )
 
 
@@ -31,9 +31,9 @@ def shapes(module, size=96):
     return jax.eval_shape(lambda key: init_variables(module, key, jnp.zeros((1, size, size, 3))), KEY)
 
 
-def block(pointwise="dot"):
+def block():
     """(module, variables, x) of one bottleneck that halves the image."""
-    module = resnet2d.Block(4, 2, True, pointwise, jnp.float32, 1)
+    module = resnet2d.Block(4, 2, True, jnp.float32, 1)
     x = jax.random.normal(KEY, (4, 10, 10, 6))
     return module, jax.jit(lambda key: init_variables(module, key, x, False))(KEY), x
 
@@ -68,12 +68,9 @@ def test_the_stems_differ_in_resolution_alone():
         assert last.shape == (1, pixels // 8, pixels // 8, 32)
 
 
-def test_pointwise_forms_agree():
+def test_a_bottleneck_halves_the_image_and_widens_four_times():
     module, variables, x = block()
-    out = jax.jit(module.apply, static_argnums=2)(variables, x, False)
-    assert out.shape == (4, 5, 5, 16)
-    other = jax.jit(block("conv")[0].apply, static_argnums=2)(variables, x, False)
-    np.testing.assert_allclose(out, other, rtol=1e-4, atol=1e-5)
+    assert jax.jit(module.apply, static_argnums=2)(variables, x, False).shape == (4, 5, 5, 16)
 
 
 def test_statistics_move_in_training_and_only_there():
@@ -149,7 +146,7 @@ def test_a_projector_with_norm_does_not_care_for_the_features_scale_and_place():
     assert np.abs(plain.apply(variables, 100 * features + 7) - plain.apply(variables, features)).max() > 1
 
 
-@pytest.mark.parametrize(("key", "value"), [("name", "resnet19"), ("stem", "5x5"), ("pointwise", "gemm")])
+@pytest.mark.parametrize(("key", "value"), [("name", "resnet19"), ("stem", "5x5")])
 def test_unknown_values_are_refused(key, value):
     with pytest.raises(UserError, match=rf"model.{key} is '{value}'"):
         make_model(config(**{key: value}))
