@@ -196,6 +196,10 @@ def run(mode: str, config: Any, workdir: str | os.PathLike) -> None:
         raise UserError(f"--workdir is {'a file' if os.fspath(workdir) else 'empty'}: give a folder, which may be new.")
     check_ranges(config)
     start_devices()
+    if mode == "embed":
+        from lensjax.core.sharding import split_cpu
+
+        split_cpu(config.embed.batch_size, config.model.chunk)
     try:
         with alone(mode, folder):
             MODES[mode](config, folder)

@@ -3,6 +3,8 @@
 The same program runs on one CPU, the GPUs of one host, or many hosts after `jax.distributed.initialize`.
 """
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +14,25 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lensjax.core.errors import UserError
+
+
+def split_cpu(size: int, least: int) -> None:
+    """Make JAX see the CPU as a device for each core, fewer where each would have no even share or less than `least`
+    of `size` rows.
+
+    Cores that work on rows of their own wait for each other less than those that share every operation. Where JAX knows
+    its devices already, or JAX_NUM_CPU_DEVICES or XLA's flag tell their number, nothing changes.
+    """
+    if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    most = min(cores(), size // max(least, 1))
+    with contextlib.suppress(RuntimeError):  # JAX knows its devices
+        jax.config.update("jax_num_cpu_devices", next((n for n in range(most, 1, -1) if size % n == 0), 1))
+
+
+def cores() -> int:
+    """Cores of the CPU that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:

@@ -14,7 +14,6 @@ import concurrent.futures
 import contextlib
 import functools
 import math
-import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple, Self
@@ -23,6 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import threadpoolctl
+
+from lensjax.core import sharding
 
 TILE = 1024  # rows of a product, and of what is held together
 AHEAD = 2  # tiles for each thread, in work or waiting
@@ -248,15 +249,11 @@ def _ahead(pool: concurrent.futures.Executor, work: Callable[..., Any], calls: I
     waiting: collections.deque[tuple[tuple, concurrent.futures.Future]] = collections.deque()
     for call in calls:
         waiting.append((call, pool.submit(work, *call)))
-        if len(waiting) > AHEAD * _cores():
+        if len(waiting) > AHEAD * sharding.cores():
             arguments, result = waiting.popleft()
             yield arguments, result.result()
     for arguments, result in waiting:
         yield arguments, result.result()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _OneThreadEach:
@@ -284,7 +281,7 @@ _ONE_THREAD_EACH = _OneThreadEach()
 @contextlib.contextmanager
 def _threads() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
     """A thread for each core."""
-    with _ONE_THREAD_EACH, concurrent.futures.ThreadPoolExecutor(_cores()) as pool:
+    with _ONE_THREAD_EACH, concurrent.futures.ThreadPoolExecutor(sharding.cores()) as pool:
         yield pool
 
 

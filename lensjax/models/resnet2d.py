@@ -26,7 +26,7 @@ MOMENTUM, EPSILON = 0.9, 1e-5  # of batch normalisation
 class Conv(nn.Module):
     """Convolution (N, H, W, C) -> (N, H / stride, W / stride, features), size // 2 zeros around, without bias.
 
-    A 1x1 kernel is one matrix product over the pixels; in float32 CPUs run most 3x3 kernels by Winograd's algorithm, see
+    A 1x1 kernel is a matrix product over the pixels; in float32 CPUs run most 3x3 kernels by Winograd's algorithm, see
     `conv2d`.
     """
 

@@ -1,6 +1,9 @@
 """What compiled programs send from device to device: nothing but what must go."""
 
+import os
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -46,3 +49,22 @@ def test_mocks_with_fourier_transforms_are_made_where_they_are_used():
     batch = draw(np.int32(3))["image"]
     assert len(batch.sharding.device_set) == jax.device_count()
     np.testing.assert_allclose(batch, jax.vmap(simulate)(make_keys(3))["image"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "size", "least", "devices"),
+    [
+        ("", {}, 256, 16, 2),
+        ("", {}, 255, 16, 1),
+        ("", {}, 16, 16, 1),
+        ("", {}, 8, 0, 2),
+        ("", {"JAX_NUM_CPU_DEVICES": "4"}, 256, 16, 4),
+        ("jax.devices()", {}, 256, 16, 1),
+    ],
+)
+def test_the_cpu_is_split_where_its_cores_have_even_shares(before, given, size, least, devices):
+    code = f"import jax; {before}\nfrom lensjax.core import sharding\nsharding.cores = lambda: 2\n"
+    code += f"sharding.split_cpu({size}, {least})\nprint(jax.device_count())"
+    plain = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run([sys.executable, "-c", code], env=plain | given, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == devices

@@ -22,9 +22,7 @@ PUBLISHED = {
 
 
 def config(**changes):
-    return config_dict.ConfigDict(
-        {"name": "resnet18", "width": 4, "stem": "7x7", "dtype": "float32", **changes}
-    )
+    return config_dict.ConfigDict({"name": "resnet18", "width": 4, "stem": "7x7", "dtype": "float32", **changes})
 
 
 def shapes(module, size=96):
