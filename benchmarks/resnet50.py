@@ -1,9 +1,9 @@
 """ResNet50 of 96 x 96 cutouts: embedding, and a step of MoCo v2, each beside PyTorch in a process of its own.
 
 Ours embeds as `--mode=embed` does, 256 cutouts a call and a device for each core; PyTorch by its optimised path
-(jit.freeze, optimize_for_inference; the features must agree), as many cutouts a pass as suit it best. It trains in
-channels_last. Both train on given views, so that the networks, the loss and the optimiser are compared; our whole step,
-which also makes the views, is timed beside them. Both train with all cores on the same operations.
+(jit.freeze, optimize_for_inference; the features must agree), 8 or 32 cutouts a pass, and trains in channels_last. Both
+train on given views, all cores on the same operations, so that the networks, the loss and the optimiser are compared;
+our whole step, which also makes the views, is timed beside them.
 """
 
 import os

@@ -16,7 +16,8 @@ FROZEN += ("train.start", "train.best_metric", "train.best_mode", "finetune.enco
 DATA = "data.txt"  # in a workdir: which objects it is trained on
 # Keys of config.model that say how a machine runs the network: the user's, whatever the weights were trained with.
 OF_THE_MACHINE = ("chunk", "conv", "dtype")
-LOOSE = ("data.dir", *(f"model.{name}" for name in OF_THE_MACHINE))  # of the frozen ones
+# Of the frozen ones; model.pointwise is of runs that began before it was gone.
+LOOSE = ("data.dir", "model.pointwise", *(f"model.{name}" for name in OF_THE_MACHINE))
 
 
 def to_json(config: Any) -> str:

@@ -80,7 +80,7 @@ class Block(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation of x (N, H, W, C), in training within `groups` of N / groups rows each.
+    """Batch normalisation of x (N, H, W, C) (Ioffe & Szegedy 2015), in training within `groups` of N / groups rows.
 
     Parameters and running statistics are those of `flax.linen.BatchNorm`, with torchvision's momentum and epsilon; they
     move by the mean of the groups' own. x is scaled and shifted in one pass, and no array of x less its mean is kept.

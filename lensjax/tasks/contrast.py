@@ -30,8 +30,9 @@ def make_task(config: Any, encoder: Any = None) -> Task:
     """The Task of config.model, config.augment and config.moco.
 
     Batches hold image (N, H, H, B) nanomaggies, psfsize (N, B) arcsec, noise (N, B) nanomaggies, ebv (N,). predict
-    returns the query encoder's embedding (N, D) of the central pixels. encoder: stands in for that of config.model.
-    Raises UserError for a queue that is no whole number of batches, and for a batch that is no whole number of groups.
+    returns the query encoder's embedding (N, D) of the central pixels. encoder: stands in for that of config.model, and
+    like it takes train and groups. Raises UserError for a queue that is no whole number of batches, and for a batch
+    that is no whole number of groups.
     """
     moco, rows = config.moco, config.train.batch_size
     _check_sizes(rows, moco.queue, moco.bn_groups)
@@ -50,8 +51,8 @@ def make_task(config: Any, encoder: Any = None) -> Task:
 
     def project(params: Any, model_state: Any, images: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
         """Features (N, D), unit projections (N, P) and moved statistics of views (N, S, S, B)."""
-        variables, run = {"params": params["encoder"], **model_state}, functools.partial(encoder.apply, train=True)
-        features, moved = run(variables, stretch(images), groups=moco.bn_groups, mutable=list(model_state))
+        variables, how = {"params": params["encoder"], **model_state}, {"train": True, "groups": moco.bn_groups}
+        features, moved = encoder.apply(variables, stretch(images), **how, mutable=list(model_state))
         head = functools.partial(projector.apply, {"params": params["projector"]})
         projections: Any = jax.vmap(head)(features.reshape(moco.bn_groups, -1, features.shape[1]))
         return features, unit(projections.reshape(len(features), -1)), moved

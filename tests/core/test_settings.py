@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from configs import lens, lya
+from configs import lens, lya, ssl
 from lensjax.core import settings
 from lensjax.core.errors import UserError
 
@@ -29,6 +29,15 @@ def test_a_model_that_reads_its_input_otherwise_is_another():
     mine.channels = mine.channels[::-1]
     with pytest.raises(UserError, match=r"here has config\.model\.channels = "):
         settings.check_same_model(trained, mine, "here")
+
+
+def test_a_run_goes_on_that_began_when_model_pointwise_was_a_setting():
+    before = ssl.get_config()
+    with before.unlocked():
+        before.model.pointwise = "dot"
+    assert settings.first_difference(before, ssl.get_config()) is None
+    before.model.width = 1
+    assert settings.first_difference(before, ssl.get_config())[0] == "model.width"
 
 
 def test_what_is_published_tells_no_folders_but_that_of_the_continua():

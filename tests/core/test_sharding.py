@@ -1,4 +1,4 @@
-"""What compiled programs send from device to device: nothing but what must go."""
+"""What compiled programs send from device to device, nothing but what must go; the devices of a CPU."""
 
 import os
 import re
