@@ -28,6 +28,9 @@ def common() -> config_dict.ConfigDict:
     config.optim.warmup_steps = 500
     config.optim.weight_decay = 1e-4
     config.optim.clip_norm = 1.0
+
+    config.release = config_dict.ConfigDict()
+    config.release.dtype = "float32"  # of the weights that --mode=release writes, or "int8": a quarter of the size
     return config
 
 

@@ -35,6 +35,7 @@ def default() -> config_dict.ConfigDict:
     config.data.source = "simulate"  # "simulate" (fresh mocks) or "tfds" (the published set)
     config.data.dataset = "lya_spectra"
     config.data.dir = "tensorflow_datasets"
+    config.data.twins = False  # fresh mocks for training in pairs: with a line and without, else the same
     config.data.num_train = 135_000
     config.data.num_test = 15_000
     config.data.window = (3800.0, 5000.0)  # Angstrom, vacuum: 1192 pixels

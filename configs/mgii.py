@@ -32,6 +32,7 @@ def default() -> config_dict.ConfigDict:
     config.data.source = "simulate"  # fresh mocks, "tfds" (the published set), "absorbers" (a survey, its catalogue)
     config.data.dataset = "mgii_spectra"
     config.data.dir = "tensorflow_datasets"
+    config.data.twins = False  # fresh mocks for training in pairs: with absorbers and without, else the same
     config.data.num_train = 80_000
     config.data.num_test = 20_000
     config.data.window = (3799.0, 9200.0)  # Angstrom, vacuum: 3841 pixels
@@ -93,7 +94,7 @@ def paper(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.sim.update(quasars.paper_simulation())
     config.model.update(dict(name="cnn1d", channels=("flux",), fold=1, locate=False, first_size=15, dropout=0.5))
     config.optim.update(dict(name="adam", learning_rate=4e-4, warmup_steps=200))
-    config.train.update(dict(batch_size=64, chunk=16, steps=20 * config.data.num_train // 64, eval_every=1_000))
+    config.train.update(dict(batch_size=64, chunk=64, steps=20 * config.data.num_train // 64, eval_every=1_000))
     return config
 
 

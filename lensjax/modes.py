@@ -138,8 +138,8 @@ def release(config: Any, workdir: pathlib.Path) -> None:
     from lensjax.core.checkpoint import restore_for_inference, save_weights
 
     trained, params, model_state = restore_for_inference(workdir)
-    del config  # the weights carry the config that they were trained with
-    print(save_weights(workdir, params, model_state, settings.without_folders(trained)))
+    dtype = config.release.dtype  # all else is as they were trained
+    print(save_weights(workdir, params, model_state, settings.without_folders(trained), dtype))
 
 
 def fetch(config: Any, workdir: pathlib.Path) -> None:

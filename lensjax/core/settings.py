@@ -17,6 +17,7 @@ DATA = "data.txt"  # in a workdir: which objects it is trained on
 # Keys of config.model that say how a machine runs the network: the user's, whatever the weights were trained with.
 OF_THE_MACHINE = ("chunk", "conv", "dtype")
 # Of the frozen ones; model.pointwise is of runs that began before it was gone.
+ABSENT = {"data.twins": False}  # what a run had that began before there was such a setting
 LOOSE = ("data.dir", "model.pointwise", *(f"model.{name}" for name in OF_THE_MACHINE))
 
 
@@ -72,7 +73,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 def first_difference(old: Any, new: Any) -> tuple[str, Any, Any] | None:
     """(key, old value, new value) of the first frozen key that differs, or None. Absent values are None."""
-    old, new = (flatten(json.loads(to_json(c))) for c in (old, new))
+    old, new = (ABSENT | flatten(json.loads(to_json(c))) for c in (old, new))
     for key in sorted(old.keys() | new.keys()):
         frozen = any(key == name or key.startswith(name + ".") for name in FROZEN)
         if frozen and key not in LOOSE and old.get(key) != new.get(key):

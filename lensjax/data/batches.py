@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from ml_collections import config_dict
 
 from lensjax.core import sharding
 from lensjax.core.errors import UserError
@@ -22,6 +24,7 @@ SIMULATORS = {"lya": "lensjax.sims.lya", "mgii": "lensjax.sims.mgii"}
 SIMULATORS |= dict.fromkeys(("ssl", "lens"), "lensjax.sims.lenses")
 OWN_DATA = {"mgii": ("absorbers",), "ssl": ("cutouts",), "lens": ("cutouts",)}  # sources beside the mocks
 WHOLE_RANGE = "lensjax.sims.whole"  # of spectra where config.sim.whole_range is set
+FRACTIONS = {"lya": "line_fraction", "mgii": "absorber_fraction"}  # config.sim: of the mocks, those that have any
 SMALL = 8  # values of an object at most that its identity is made of
 READERS = 2  # threads that gather batches, each its own
 SPLITS = {"train": 0, "test": 1}  # seeds of the two splits never meet
@@ -66,7 +69,8 @@ def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = Non
 
         return from_arrays(*load_absorbers(config), config.train.batch_size, config.seed)
     simulate = simulator or make_simulator(config)
-    return from_simulator(simulate, config, mesh or sharding.make_mesh())
+    twins = make_twins(config) if config.data.get("twins", False) else None
+    return from_simulator(simulate, config, mesh or sharding.make_mesh(), twins)
 
 
 def make_simulator(config: Any) -> Callable[[jax.Array], Batch]:
@@ -77,28 +81,66 @@ def make_simulator(config: Any) -> Callable[[jax.Array], Batch]:
     return importlib.import_module(module).make_simulator(config)
 
 
-def from_simulator(simulate: Callable[[jax.Array], Batch], config: Any, mesh: Any) -> Batches:
+def make_twins(config: Any) -> Callable[[jax.Array], Batch]:
+    """simulate(key) -> two examples, one with what is looked for and one without, in either order, by chance.
+
+    Object, noise and all else are the same, so that the gradient of their loss is of the line alone: a network learns
+    from them in a fraction of the examples.
+    """
+    if config.system not in FRACTIONS:
+        raise UserError(f"config.data.twins is of {' and '.join(FRACTIONS)}, not of {config.system}: leave it False.")
+    sure = {}
+    for label in (1.0, 0.0):
+        changed = config_dict.ConfigDict(config.to_dict())
+        changed.sim[FRACTIONS[config.system]] = label
+        sure[label] = make_simulator(changed)
+
+    def simulate(key: jax.Array) -> Batch:
+        pair = sure[1.0](key), sure[0.0](key)
+        turned = jax.random.bernoulli(jax.random.fold_in(key, 1))  # a batch is cut into pieces: labels stay mixed
+        return jax.tree.map(
+            lambda one, other: jnp.where(turned, jnp.stack([other, one]), jnp.stack([one, other])), *pair
+        )
+
+    return simulate
+
+
+def from_simulator(
+    simulate: Callable[[jax.Array], Batch], config: Any, mesh: Any, twins: Callable[[jax.Array], Batch] | None = None
+) -> Batches:
     """Fresh mocks: batch `step` of a split has the key fold_in(fold_in(key(seed), split), step).
 
     The test split is the same mocks at every call. An epoch is config.data.num_train examples by name only.
+    twins: `make_twins`, of which the training split is then made.
     """
     size = config.train.batch_size
+    if twins and size % (2 * mesh.size):
+        raise UserError(
+            f"config.train.batch_size is {size}: twins on {mesh.size} devices need a multiple of {2 * mesh.size}."
+        )
 
-    def make_keys(split: Any, step: Any) -> jax.Array:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), split), step)
-        return jax.random.split(key, size)
+    def draw(simulate: Callable[[jax.Array], Batch], share: int) -> Callable[..., Batch]:
+        """Of simulate(key) -> `share` examples."""
 
-    def make(keys: jax.Array) -> Batch:
-        return {name: x for name, x in jax.vmap(simulate)(keys).items() if name not in ORACLE}
+        def make_keys(split: Any, step: Any) -> jax.Array:
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), split), step)
+            return jax.random.split(key, size // share)
 
-    draw = sharding.compile_batch(make_keys, make, mesh)
+        def make(keys: jax.Array) -> Batch:
+            examples = {name: x for name, x in jax.vmap(simulate)(keys).items() if name not in ORACLE}
+            return examples if share == 1 else {name: x.reshape(-1, *x.shape[2:]) for name, x in examples.items()}
+
+        return sharding.compile_batch(make_keys, make, mesh)
+
+    draw_test = draw(simulate, 1)
+    draw_train = draw(twins, 2) if twins else draw_test
     num_test = config.data.num_test
 
     def test() -> Iterator[Batch]:
-        return (draw(np.int32(SPLITS["test"]), np.int32(i)) for i in range(-(-num_test // size)))
+        return (draw_test(np.int32(SPLITS["test"]), np.int32(i)) for i in range(-(-num_test // size)))
 
     def train(step: int) -> Batch:
-        return draw(np.int32(SPLITS["train"]), np.int32(step))
+        return draw_train(np.int32(SPLITS["train"]), np.int32(step))
 
     identity = content(config.get("sim", {}).get("continuum", ""))
     return Batches(train, test, config.data.num_train, num_test, on_device=True, identity=identity)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lensjax.models import winograd
 from lensjax.models.initial import he_scale
 
 CONV_FORMS = ("1d", "2d", "gemm")
@@ -20,19 +21,24 @@ def conv_1d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SA
     """Convolve x (N, P, C) with kernel (K, C, D): (N, Q, D).
 
     Q = ceil(P / stride) with padding "SAME", zeros at both ends; floor((P - K) / stride) + 1 with "VALID".
-    Its gradients on a CPU are convolutions of the kind that XLA is fast at: its own of the kernel is ten times slower
-    inside a loop, as `core.chunks.mean_chunks` has one.
+    On a CPU it is Winograd's where that is faster, `winograd.serves`, and else its gradients are convolutions of the
+    kind that XLA is fast at: its own of the kernel is ten times slower inside a loop, as `core.chunks.mean_chunks` has
+    one.
     """
     return _conv_1d(x, kernel, stride, padding)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv_1d(x: jax.Array, kernel: jax.Array, stride: int, padding: str) -> jax.Array:
-    return _convolve(x, kernel, stride, padding)
+    native = functools.partial(_convolve, stride=stride, padding=padding)
+    if stride > 1 or not winograd.serves(x, kernel):
+        return native(x, kernel)
+    on_cpu = functools.partial(winograd.conv_1d, padding=padding)
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=native)
 
 
 def _forward(x: jax.Array, kernel: jax.Array, stride: int, padding: str) -> tuple[jax.Array, Pair]:
-    return _convolve(x, kernel, stride, padding), (x, kernel)
+    return _conv_1d(x, kernel, stride, padding), (x, kernel)
 
 
 def _backward(stride: int, padding: str, saved: Pair, gradient: jax.Array) -> Pair:
@@ -44,6 +50,8 @@ def _backward(stride: int, padding: str, saved: Pair, gradient: jax.Array) -> Pa
     def on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Pair:
         if stride > 1:
             return jax.vjp(lambda x, kernel: conv_gemm(x, kernel, stride, padding), x, kernel)[1](gradient)
+        if winograd.serves(x, kernel):
+            return jax.vjp(lambda x, kernel: winograd.conv_1d(x, kernel, padding), x, kernel)[1](gradient)
         reach = len(kernel) - 1
         low = reach // 2 if padding == "SAME" else 0
         high = reach - low if padding == "SAME" else 0
@@ -116,10 +124,35 @@ def max_pool(x: jax.Array, size: int = 2, stride: int = 2, padding: str = "SAME"
     With padding "SAME" an incomplete last stretch is kept: (N, ceil(P / stride), C); with "VALID" it is dropped.
     """
     pixels = x.shape[1]
-    if size == stride and (padding == "VALID" or pixels % size in (0, size - 1)):  # its gradient is faster than XLA's
+    if size == stride and (padding == "VALID" or pixels % size in (0, size - 1)):
         x = jnp.pad(x, ((0, 0), (0, -pixels % size), (0, 0)), mode="edge") if padding == "SAME" else x
-        return functools.reduce(jnp.maximum, [x[:, i : x.shape[1] // size * size : size] for i in range(size)])
+        return _largest(x[:, : x.shape[1] // size * size], size)
     return nn.max_pool(x, (size,), (stride,), padding)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _largest(x: jax.Array, size: int) -> jax.Array:
+    """Maximum of every `size` pixels of x (N, Q size, C): (N, Q, C), with a gradient that CPUs are fast at."""
+    return _largest_forward(x, size)[0]
+
+
+def _largest_forward(x: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """The maxima, and the place of each among its pixels."""
+    first, *others = jnp.unstack(x.reshape(len(x), -1, size, x.shape[2]), axis=2)
+    largest, place = first, jnp.zeros(first.shape, jnp.int8)
+    for i, other in enumerate(others, 1):
+        place = jnp.where(other > largest, jnp.int8(i), place)
+        largest = jnp.maximum(largest, other)
+    return largest, place
+
+
+def _largest_backward(size: int, place: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    """All of it to the first pixel that has the maximum."""
+    chosen = place[:, :, None] == jnp.arange(size, dtype=jnp.int8)[None, None, :, None]
+    return (jnp.where(chosen, gradient[:, :, None], 0).reshape(len(place), -1, place.shape[2]),)
+
+
+_largest.defvjp(_largest_forward, _largest_backward)
 
 
 def fold(x: jax.Array, size: int) -> jax.Array:

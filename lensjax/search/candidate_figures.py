@@ -108,4 +108,5 @@ def write_pdfs(
         with matplotlib.rc_context(style), replacing(folder / f"{name}.pdf") as temporary:
             figure = Figure(figsize=(7.2, 7.4))
             draw(figure, spectrum, row, loglam)
+            figure.text(0.02, 0.006, "Flux density in $10^{-17}$ erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$.", fontsize=7)
             figure.savefig(temporary, metadata={"CreationDate": None})

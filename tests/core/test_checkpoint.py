@@ -167,6 +167,25 @@ def test_weights_come_back(tmp_path):
         _assert_same(checkpoint.restore_for_inference(path)[1], WEIGHTS)
 
 
+def test_weights_in_eight_bits_are_near(tmp_path):
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(3, 40, 50)).astype(np.float32) * np.arange(50, dtype=np.float32)
+    weights = {"dense": {"kernel": kernel, "bias": rng.normal(size=50).astype(np.float32)}}
+    whole, small = (
+        checkpoint.save_weights(tmp_path / f"{dtype}.npz", weights, STATE, tiny_config(), dtype)
+        for dtype in ("float32", "int8")
+    )
+    assert small.stat().st_size < 0.4 * whole.stat().st_size
+    _, params, state = checkpoint.load_weights(small)
+    _assert_same(state, STATE)
+    _assert_same(params["dense"]["bias"], weights["dense"]["bias"])
+    assert params["dense"]["kernel"].dtype == np.float32
+    step = np.abs(kernel).max(axis=(0, 1)) / 127
+    assert (np.abs(params["dense"]["kernel"] - kernel) <= 0.501 * step).all()
+    with pytest.raises(UserError, match="expected float32 or int8"):
+        checkpoint.save_weights(tmp_path, weights, STATE, tiny_config(), "int4")
+
+
 def test_weights_without_statistics(tmp_path):
     file = checkpoint.save_weights(tmp_path / "a.npz", WEIGHTS, {}, tiny_config())
     assert checkpoint.load_weights(file)[2] == {}

@@ -1,9 +1,12 @@
 """Batches are a function of (seed, step), cover an epoch once, and keep the test split apart."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
+from configs import mgii
 from lensjax.core import sharding
 from lensjax.core.errors import UserError
 from lensjax.data import batches
@@ -128,3 +131,37 @@ def test_batches_of_arrays_take_the_share():
     batch = made.train(7)
     assert batch["label"].sum() == 3 and set(batch["x"][batch["label"] > 0]) <= {0.0, 1.0}
     assert sum(b["label"].sum() for b in made.test()) == 2  # the test split is as it is
+
+
+def test_twins_differ_by_what_is_looked_for_alone():
+    config = mgii.get_config("smoke")
+    config.data.twins, config.train.batch_size = True, 32
+    config.sim.update(dict(dirt=0.0, bal_fraction=0.0, civ_fraction=0.0, feii_fraction=0.0))
+    one, two = (batches.make_batches(config, mesh=sharding.make_mesh(jax.devices()[:n])) for n in (1, 2))
+    batch = jax.device_get(one.train(3))
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-4), batch, jax.device_get(two.train(3))
+    )
+    pairs = {name: x.reshape(16, 2, *x.shape[1:]) for name, x in batch.items()}
+    with_some = pairs["label"].any(axis=1)  # where a quasar has a place for an absorber
+    assert with_some.sum() > 12 and (pairs["label"].sum(axis=1) <= 1).all()
+    assert set(pairs["label"][with_some].argmax(axis=1)) == {0, 1}
+    np.testing.assert_array_equal(pairs["z"][:, 0], pairs["z"][:, 1])
+    np.testing.assert_array_equal(pairs["ivar"][:, 0], pairs["ivar"][:, 1])
+    order = pairs["label"].argsort(axis=1)
+    without, absorbed = np.take_along_axis(pairs["flux"], order[:, :, None], axis=1).swapaxes(0, 1)
+    assert (absorbed <= without + 1e-4 * np.abs(without)).all()
+    same = np.isclose(absorbed, without, rtol=1e-6)
+    assert 0.5 < same[with_some].mean() < 1 and not same[with_some].all(axis=1).any() and same[~with_some].all()
+    labels = [part["label"] for part in one.test()]
+    assert not np.array_equal(np.concatenate(labels)[::2], 1 - np.concatenate(labels)[1::2])  # mocks of their own
+
+
+def test_twins_are_refused_where_there_are_none():
+    config = mgii.get_config("smoke")
+    config.data.twins, config.train.batch_size = True, 9
+    with pytest.raises(UserError, match="a multiple of 2"):
+        batches.make_batches(config, mesh=sharding.make_mesh(jax.devices()[:1]))
+    config.system = "lens"
+    with pytest.raises(UserError, match=r"data\.twins is of lya and mgii"):
+        batches.make_twins(config)
