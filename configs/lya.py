@@ -69,7 +69,6 @@ def default() -> config_dict.ConfigDict:
     config.model.locate = True  # the head that says where the line is
     config.model.kinds = ""  # two kinds of line that the head also tells apart: "skew" (red, blue tail), "oii"
     config.model.dtype = "float32"  # or "bfloat16": pays on GPUs, not on CPUs
-    config.model.conv = ("1d", "1d")  # how convolutions run in training, inference: "1d", "2d" or "gemm"; same weights
     config.model.chunk = 32  # spectra of one pass at inference on CPUs, which like their caches full; 0: all
 
     config.loss = config_dict.ConfigDict()

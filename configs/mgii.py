@@ -55,7 +55,6 @@ def default() -> config_dict.ConfigDict:
     config.model.locate = True  # the head that says where absorbers are
     config.model.correct = False  # the score is that of the pixels alone, so that each absorber has its own
     config.model.dtype = "float32"
-    config.model.conv = ("1d", "1d")
     config.model.chunk = 32
 
     config.loss = config_dict.ConfigDict()

@@ -282,7 +282,8 @@ def save_weights(
     path = path if path.suffix == ".npz" else path / WEIGHTS_NAME
     flat = _flat((to_host(params), to_host(model_state)))
     if dtype == "int8":
-        flat = {key: part for name, x in flat.items() for key, part in _in_eight_bits(name, np.asarray(x)).items()}
+        parts = [_in_eight_bits(name, np.asarray(x)) for name, x in flat.items()]
+        flat = {name: x for part in parts for name, x in part.items()}
     text = np.array(settings.to_json(config))
     flat |= {"config": text, "sha256": np.array(digest([flat, text]))}
     with replacing(path) as temporary:
@@ -290,7 +291,7 @@ def save_weights(
     return path
 
 
-def _in_eight_bits(name: str, x: np.ndarray) -> dict[str, np.ndarray]:
+def _in_eight_bits(name: str, x: np.ndarray) -> dict[str, Any]:
     if x.ndim < 2:
         return {name: x}
     scale = np.abs(x).max(axis=tuple(range(x.ndim - 1)), initial=np.finfo(np.float32).tiny) / np.float32(127)

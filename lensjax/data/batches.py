@@ -92,7 +92,7 @@ def make_twins(config: Any) -> Callable[[jax.Array], Batch]:
     sure = {}
     for label in (1.0, 0.0):
         changed = config_dict.ConfigDict(config.to_dict())
-        changed.sim[FRACTIONS[config.system]] = label
+        changed.update({"sim": {FRACTIONS[config.system]: label}})
         sure[label] = make_simulator(changed)
 
     def simulate(key: jax.Array) -> Batch:

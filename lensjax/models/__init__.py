@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from lensjax.core.errors import UserError
-from lensjax.models import classics1d, cnn1d, layers, resnet1d, resnet2d
+from lensjax.models import classics1d, cnn1d, resnet1d, resnet2d
 from lensjax.models.initial import init_variables
 
 __all__ = ["DTYPES", "MODELS", "init_variables", "make_model", "make_projector"]
@@ -19,7 +19,6 @@ def _make_resnet1d(model) -> resnet1d.ResNet1D:
         size=model.kernel_size,
         fold=model.fold,
         norm=_choose("norm", model.norm, resnet1d.NORMS),
-        conv=_conv_forms(model.conv),
         dropout=model.dropout,
         locate=model.locate,
         kinds=bool(model.get("kinds")),
@@ -38,7 +37,7 @@ def _make_plain(network, *fields: str):
                 f"model.first_size is {given['first_size']}, expected one of 1, 2, ... pixels, or 0: its own"
             )
         dtype = DTYPES[_choose("dtype", model.dtype, DTYPES)]
-        return network(**given, dropout=model.dropout, conv=_conv_forms(model.conv), dtype=dtype)
+        return network(**given, dropout=model.dropout, dtype=dtype)
 
     return make
 
@@ -77,12 +76,6 @@ def make_model(model):
 def make_projector(head) -> resnet2d.Projector:
     """The Module features (N, D) -> (N, head.size) whose output a contrastive loss compares."""
     return resnet2d.Projector(head.hidden, head.size, head.get("norm", False))
-
-
-def _conv_forms(forms: tuple[str, ...]) -> tuple[str, str]:
-    if len(forms) != 2:
-        raise UserError(f"model.conv is {forms!r}, expected a pair: the form in training and the one in inference")
-    return _choose("conv", forms[0], layers.CONV_FORMS), _choose("conv", forms[1], layers.CONV_FORMS)
 
 
 def _choose(key: str, value: str, allowed) -> str:

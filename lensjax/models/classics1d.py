@@ -2,8 +2,8 @@
 
 LeNet and AlexNet are those that the former found hard to train; VGG, Inception and ResNet those of Table 1 of the
 latter, whose Figure 6 varies the size of the first kernels. Two-dimensional k x k kernels become kernels of k pixels.
-In all: conv is the lowering of the convolutions in training and in inference, see `layers`; the first, of few channels,
-is always a matrix product. dtype is of the convolutions; parameters and logits are float32.
+In all: the first convolution, of few channels, is a matrix product. dtype is of the convolutions; parameters and logits
+are float32.
 """
 
 import flax.linen as nn
@@ -36,7 +36,6 @@ class Classic(nn.Module):
 
     first_size: int = 3
     dropout: float = 0.5
-    conv: tuple[str, str] = ("1d", "1d")
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -47,14 +46,11 @@ class Classic(nn.Module):
     def _logit(self, x: jax.Array, train: bool) -> jax.Array:
         raise NotImplementedError
 
-    def _form(self, train: bool) -> str:
-        return self.conv[0 if train else 1]
-
     def _first(self, x: jax.Array, width: int, stride: int = 1) -> jax.Array:
-        return self._layer(x, width, self.first_size, "gemm", stride)
+        return nn.relu(layers.Conv(width, self.first_size, stride, product=True, dtype=self.dtype)(x))
 
-    def _layer(self, x: jax.Array, width: int, size: int, form: str, stride: int = 1) -> jax.Array:
-        return nn.relu(layers.Conv(width, size, stride, form, dtype=self.dtype)(x))
+    def _layer(self, x: jax.Array, width: int, size: int) -> jax.Array:
+        return nn.relu(layers.Conv(width, size, dtype=self.dtype)(x))
 
 
 class LeNet1D(Classic):
@@ -64,7 +60,7 @@ class LeNet1D(Classic):
 
     def _logit(self, x: jax.Array, train: bool) -> jax.Array:
         x = layers.max_pool(self._first(x, 6), 4, 4)
-        x = layers.max_pool(self._layer(x, 16, 5, self._form(train)), 4, 4)
+        x = layers.max_pool(self._layer(x, 16, 5), 4, 4)
         return heads.DenseHead(self.dropout, (120, 84))(x, train)
 
 
@@ -77,7 +73,7 @@ class AlexNet1D(Classic):
     def _logit(self, x: jax.Array, train: bool) -> jax.Array:
         x = layers.max_pool(self._first(x, 96, stride=4), 3, 2)
         for width, size, pooled in ((256, 5, 1), (384, 3, 0), (384, 3, 0), (256, 3, 1)):
-            x = self._layer(x, width, size, self._form(train))
+            x = self._layer(x, width, size)
             x = layers.max_pool(x, 3, 2) if pooled else x
         return heads.DenseHead(self.dropout, self.dense)(x, train)
 
@@ -96,7 +92,7 @@ class VGG1D(Classic):
             for i in range(depth):
                 first = stage == i == 0
                 width = factor * self.width
-                x = self._first(x, width) if first else self._layer(x, width, 3, self._form(train))
+                x = self._first(x, width) if first else self._layer(x, width, 3)
             x = layers.max_pool(x)
         return heads.DenseHead(self.dropout, self.dense)(x, train)
 
@@ -110,23 +106,22 @@ class Inception1D(Classic):
     width: int = 64
 
     def _logit(self, x: jax.Array, train: bool) -> jax.Array:
-        form = self._form(train)
         x = layers.max_pool(self._first(x, self.width, stride=2), 3)
-        x = self._layer(self._layer(x, self.width, 1, form), 3 * self.width, 3, form)
+        x = self._layer(self._layer(x, self.width, 1), 3 * self.width, 3)
         x = layers.max_pool(x, 3)
         for channels in INCEPTION:
             widths = tuple(max(c * self.width // 64, 1) for c in channels)
-            x = self._module(x, widths, form) if widths else layers.max_pool(x, 3)
+            x = self._module(x, widths) if widths else layers.max_pool(x, 3)
         return heads.DenseHead(self.dropout)(x.mean(axis=1, keepdims=True), train)
 
-    def _module(self, x: jax.Array, widths: tuple[int, ...], form: str) -> jax.Array:
+    def _module(self, x: jax.Array, widths: tuple[int, ...]) -> jax.Array:
         """Kernels of 1, 3 and 5 and a max-pooling side by side: (N, P, C) -> (N, P, sum of their widths)."""
         one, before_three, three, before_five, five, pooled = widths
         branches = [
-            self._layer(x, one, 1, form),
-            self._layer(self._layer(x, before_three, 1, form), three, 3, form),
-            self._layer(self._layer(x, before_five, 1, form), five, 5, form),
-            self._layer(layers.max_pool(x, 3, 1), pooled, 1, form),
+            self._layer(x, one, 1),
+            self._layer(self._layer(x, before_three, 1), three, 3),
+            self._layer(self._layer(x, before_five, 1), five, 5),
+            self._layer(layers.max_pool(x, 3, 1), pooled, 1),
         ]
         return jnp.concatenate(branches, axis=-1)
 
@@ -144,8 +139,6 @@ class ResNet34(Classic):
         for stage, (factor, depth) in enumerate(RESNET_STAGES):
             for i in range(depth):
                 stride, project = (2, True) if stage and i == 0 else (1, False)
-                block = Block(
-                    factor * self.width, project, form=self._form(train), depth=2, stride=stride, dtype=self.dtype
-                )
+                block = Block(factor * self.width, project, depth=2, stride=stride, dtype=self.dtype)
                 x = block(x, train)
         return heads.DenseHead(self.dropout)(x.mean(axis=1, keepdims=True), train)

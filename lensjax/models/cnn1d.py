@@ -28,26 +28,25 @@ def least_pixels(first_size: int) -> int:
 class CNN1D(nn.Module):
     """Five convolutions, three of them max-pooled, two dense layers, one unit: 3841 -> 766 x 96 -> 25 x 256 -> 1.
 
-    first_size: of the first kernels, what their Figure 6 varies. dense: units of the dense layers. conv: lowering of
-    the convolutions in training and in inference, see `layers`; the first, of few channels and in steps of 5, is always
-    a matrix product. dtype: of the convolutions; parameters and logits are float32.
+    first_size: of the first kernels, what their Figure 6 varies; that convolution, of few channels and in steps of 5,
+    is a matrix product. dense: units of the dense layers. dtype: of the convolutions; parameters and logits are
+    float32.
     """
 
     first_size: int = 15
     dense: tuple[int, ...] = (512, 512)
     dropout: float = 0.5
-    conv: tuple[str, str] = ("1d", "1d")
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, snr: jax.Array, mask: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """x (N, P, C) -> logit (N,); snr and mask are not used."""
         x = jnp.pad(x, ((0, 0), (0, max(least_pixels(self.first_size) - x.shape[1], 0)), (0, 0)))
-        x = self._layer(x, 96, self.first_size, STRIDE, "gemm", pooled=True)
+        x = self._layer(x, 96, self.first_size, STRIDE, product=True, pooled=True)
         for width, size, pooled in AFTER_FIRST:
-            x = self._layer(x, width, size, 1, self.conv[0 if train else 1], pooled)
+            x = self._layer(x, width, size, 1, product=False, pooled=pooled)
         return {"logit": heads.DenseHead(self.dropout, self.dense)(x, train)}
 
-    def _layer(self, x: jax.Array, width: int, size: int, stride: int, form: str, pooled: bool) -> jax.Array:
-        x = nn.relu(layers.Conv(width, size, stride, form, padding="VALID", dtype=self.dtype)(x))
+    def _layer(self, x: jax.Array, width: int, size: int, stride: int, product: bool, pooled: bool) -> jax.Array:
+        x = nn.relu(layers.Conv(width, size, stride, product=product, padding="VALID", dtype=self.dtype)(x))
         return layers.max_pool(x, POOL, POOL, "VALID") if pooled else x

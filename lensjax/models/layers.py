@@ -1,4 +1,4 @@
-"""The two layers every 1-D network here is made of: a convolution with a choice of lowering, and an optional norm."""
+"""The layers that every 1-D network here is made of: convolutions, maxima, pixels side by side."""
 
 import functools
 
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from lensjax.models import winograd
 from lensjax.models.initial import he_scale
 
-CONV_FORMS = ("1d", "2d", "gemm")
 Pair = tuple[jax.Array, jax.Array]
 
 
@@ -67,13 +66,6 @@ def _backward(stride: int, padding: str, saved: Pair, gradient: jax.Array) -> Pa
 _conv_1d.defvjp(_forward, _backward)
 
 
-def conv_2d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
-    """As `conv_1d`, lowered as an image of height one, with XLA's own gradients."""
-    layout = ("NHWC", "HWIO", "NHWC")
-    y = jax.lax.conv_general_dilated(x[:, None], kernel[None], (1, stride), padding, dimension_numbers=layout)
-    return y[:, 0]
-
-
 def conv_gemm(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
     """As `conv_1d`, as one matrix product over shifted copies of x laid side by side.
 
@@ -93,17 +85,14 @@ def conv_gemm(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "
     return shifted @ padded.reshape(taps * stride * width, depth)
 
 
-_CONVOLVE = {"1d": conv_1d, "2d": conv_2d, "gemm": conv_gemm}
-
-
 class Conv(nn.Module):
-    """Convolution of `conv_1d`, (N, P, C) -> (N, Q, features). Every `form` has the same parameters."""
+    """Convolution of `conv_1d`, (N, P, C) -> (N, Q, features). product: by `conv_gemm`, faster for few channels."""
 
     features: int
     size: int = 3
     stride: int = 1
-    form: str = "1d"
     use_bias: bool = True
+    product: bool = False
     padding: str = "SAME"
     dtype: jnp.dtype = jnp.float32
 
@@ -111,7 +100,8 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", he_scale, shape).astype(self.dtype)
-        y = _CONVOLVE[self.form](x.astype(self.dtype), kernel, self.stride, self.padding)
+        convolve = conv_gemm if self.product else conv_1d
+        y = convolve(x.astype(self.dtype), kernel, self.stride, self.padding)
         if not self.use_bias:
             return y
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,)).astype(self.dtype)

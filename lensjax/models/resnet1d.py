@@ -39,7 +39,6 @@ class Block(nn.Module):
     project: bool
     size: int = 3
     norm: str = "batch"
-    form: str = "1d"
     dtype: jnp.dtype = jnp.float32
     depth: int = CONVOLUTIONS_PER_BLOCK
     stride: int = 1
@@ -51,7 +50,7 @@ class Block(nn.Module):
 
     def _convolve(self, x: jax.Array, size: int, train: bool, stride: int = 1) -> jax.Array:
         bias = self.norm == "none"  # a norm that follows has one of its own
-        conv = layers.Conv(self.width, size, stride, self.form, bias, dtype=self.dtype)
+        conv = layers.Conv(self.width, size, stride, bias, dtype=self.dtype)
         return self._normalise(conv(x), train)
 
     @nn.compact
@@ -71,9 +70,9 @@ class ResNet1D(nn.Module):
     """Residual blocks with max-pooling between any two; the channels' meaning is the caller's affair.
 
     widths: channels of each block. size: of the kernels. fold: pixels laid side by side as channels before the first
-    block (computers like few wide rows better than many narrow ones). norm: "batch" or "none". conv: lowering of the
-    convolutions in training and in inference, see `layers`. dtype: of the arithmetic; parameters and logits are
-    float32. locate: add the pixel head. kinds: let it also tell two kinds of line apart.
+    block (computers like few wide rows better than many narrow ones). norm: "batch" or "none". dtype: of the
+    arithmetic; parameters and logits are float32. locate: add the pixel head. kinds: let it also tell two kinds of line
+    apart.
     correct: add a term of the whole object to its logit, which then is not the sum of its pixels' alone.
     """
 
@@ -81,7 +80,6 @@ class ResNet1D(nn.Module):
     size: int = 3
     fold: int = 1
     norm: str = "batch"
-    conv: tuple[str, str] = ("1d", "1d")
     dropout: float = 0.1
     locate: bool = False
     kinds: bool = False
@@ -109,7 +107,7 @@ class ResNet1D(nn.Module):
         """Output of every block before pooling: (N, Q, w0), (N, ceil(Q / 2), w1), ... with Q = ceil(P / fold)."""
         projected, outputs = projection_blocks(self.widths), []
         for i, width in enumerate(self.widths):
-            block = Block(width, i in projected, self.size, self.norm, self.conv[0 if train else 1], self.dtype)
+            block = Block(width, i in projected, self.size, self.norm, self.dtype)
             outputs.append(block(x, train))
             x = layers.max_pool(outputs[-1]) if i + 1 < len(self.widths) else outputs[-1]
         return outputs

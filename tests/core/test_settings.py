@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from configs import lens, lya, ssl
+from configs import lens, lya
 from lensjax.core import settings
 from lensjax.core.errors import UserError
 
@@ -22,7 +22,7 @@ def test_what_a_run_began_with_stays(key, tmp_path):
 
 def test_a_model_that_reads_its_input_otherwise_is_another():
     trained, mine = lya.get_config().model, lya.get_config().model
-    mine.update({"chunk": 1, "dropout": 0.9, "conv": ("gemm", "gemm")})
+    mine.update({"chunk": 1, "dropout": 0.9})
     settings.check_same_model(trained, mine, "here")
     del trained["templates"]  # as of older weights
     settings.check_same_model(trained, mine, "here")
@@ -31,13 +31,23 @@ def test_a_model_that_reads_its_input_otherwise_is_another():
         settings.check_same_model(trained, mine, "here")
 
 
-def test_a_run_goes_on_that_began_when_model_pointwise_was_a_setting():
-    before = ssl.get_config()
+@pytest.mark.parametrize(("name", "value"), [("pointwise", "dot"), ("conv", ("1d", "gemm"))])
+def test_a_run_goes_on_that_began_when_there_was_another_setting_of_the_model(name, value):
+    before = lya.get_config()
     with before.unlocked():
-        before.model.pointwise = "dot"
-    assert settings.first_difference(before, ssl.get_config()) is None
-    before.model.width = 1
-    assert settings.first_difference(before, ssl.get_config())[0] == "model.width"
+        before.model[name] = value
+    assert settings.first_difference(before, lya.get_config()) is None
+    before.model.widths = (1, 1)
+    assert settings.first_difference(before, lya.get_config())[0] == "model.widths"
+
+
+def test_a_run_goes_on_that_began_before_there_were_twins():
+    before, now = lya.get_config(), lya.get_config()
+    with before.unlocked():
+        del before.data.twins
+    assert settings.first_difference(before, now) is None
+    now.data.twins = True
+    assert settings.first_difference(before, now) == ("data.twins", False, True)
 
 
 def test_what_is_published_tells_no_folders_but_that_of_the_continua():

@@ -67,14 +67,14 @@ def test_lowerings_agree_with_flax(padding, size, stride, pixels):
     x, kernel = (rng.normal(size=s).astype(np.float32) for s in ((2, pixels, 2), (size, 2, 3)))
     conv = nn.Conv(3, (size,), (stride,), padding, use_bias=False)
     expected = conv.apply({"params": {"kernel": kernel}}, x)
-    for lowering in (layers.conv_1d, layers.conv_2d, layers.conv_gemm):
+    for lowering in (layers.conv_1d, layers.conv_gemm):
         np.testing.assert_allclose(lowering(x, kernel, stride, padding), expected, atol=1e-5)
 
 
 def test_output_is_that_of_plain_layers():
     rng = np.random.default_rng(1)
     x = jnp.asarray(rng.normal(size=(2, 600, 1)), jnp.float32)
-    module = cnn1d.CNN1D(conv=("1d", "gemm"))
+    module = cnn1d.CNN1D()
     variables = jax.jit(lambda key: init_variables(module, key, x, x[..., 0], x[..., 0] > 0))(jax.random.key(2))
     last = variables["params"]["DenseHead_0"]["Dense_2"]
     assert not last["kernel"].any()
