@@ -144,7 +144,7 @@ def test_twins_differ_by_what_is_looked_for_alone():
     )
     pairs = {name: x.reshape(16, 2, *x.shape[1:]) for name, x in batch.items()}
     with_some = pairs["label"].any(axis=1)  # where a quasar has a place for an absorber
-    assert with_some.sum() > 12 and (pairs["label"].sum(axis=1) <= 1).all()
+    assert 4 < with_some.sum() < 16 and (pairs["label"].sum(axis=1) <= 1).all()
     assert set(pairs["label"][with_some].argmax(axis=1)) == {0, 1}
     np.testing.assert_array_equal(pairs["z"][:, 0], pairs["z"][:, 1])
     np.testing.assert_array_equal(pairs["ivar"][:, 0], pairs["ivar"][:, 1])
