@@ -1,6 +1,6 @@
 """Scores a second of the Mg II network: from flux, error and redshift to every absorber, and the network alone.
 
-Beside them the paper's network, which says yes or no (233 MFLOP a spectrum), on the same spectra in the same run.
+Beside them the paper's network, which says yes or no (235 MFLOP a spectrum), on the same spectra in the same run.
 """
 
 import common

@@ -53,6 +53,8 @@ def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = Non
     sources = ("simulate", "tfds", *OWN_DATA.get(config.system, ()))
     if config.data.source not in sources:
         raise UserError(f"config.data.source is {config.data.source!r}: expected one of {', '.join(sources)}.")
+    if config.data.get("twins", False) and config.data.source != "simulate":
+        raise UserError(f"config.data.twins is of fresh mocks, not of config.data.source {config.data.source!r}.")
     if config.data.source == "tfds":
         from lensjax.data.source import load_split
 
@@ -84,8 +86,8 @@ def make_simulator(config: Any) -> Callable[[jax.Array], Batch]:
 def make_twins(config: Any) -> Callable[[jax.Array], Batch]:
     """simulate(key) -> two examples, one with what is looked for and one without, in either order, by chance.
 
-    Object, noise and all else are the same, so that the gradient of their loss is of the line alone: a network learns
-    from them in a fraction of the examples.
+    Object, noise and all else are the same, so that what the loss says of the two is about the line alone. UserError
+    for a system without lines.
     """
     if config.system not in FRACTIONS:
         raise UserError(f"config.data.twins is of {' and '.join(FRACTIONS)}, not of {config.system}: leave it False.")

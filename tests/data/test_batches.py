@@ -162,6 +162,9 @@ def test_twins_are_refused_where_there_are_none():
     config.data.twins, config.train.batch_size = True, 9
     with pytest.raises(UserError, match="a multiple of 2"):
         batches.make_batches(config, mesh=sharding.make_mesh(jax.devices()[:1]))
+    config.data.source = "tfds"
+    with pytest.raises(UserError, match=r"twins is of fresh mocks, not of config\.data\.source 'tfds'"):
+        batches.make_batches(config)
     config.system = "lens"
     with pytest.raises(UserError, match=r"data\.twins is of lya and mgii"):
         batches.make_twins(config)
