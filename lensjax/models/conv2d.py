@@ -1,15 +1,8 @@
 """1x1 and 3x3 convolutions of images, maxima, and their gradients, in forms that CPUs are fast at.
 
-A 1x1 convolution is a product of matrices. A 3x3 one is Winograd's with tiles, F(2x2, 3x3) of Lavin & Gray (2016,
-CVPR, 4013), which takes 16 products in place of 36: 2 x 2 pixels of the result come from 4 x 4 of the input. In one
-dimension, with pixels d and kernel g, it is
-
-    y = A^T ((G g) * (B^T d)),  B^T d = (d0 - d2, d1 + d2, d2 - d1, d1 - d3),
-                                G g = (g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2),
-                                A^T m = (m0 + m1 + m2, m1 - m2 - m3);
-
-in two it is this along both axes, and * at each of the 16 places a product of (pixels, channels) with (channels,
-features). Its gradients are of the same form.
+A 1x1 convolution is a product of matrices. A 3x3 one is Winograd's with tiles (`winograd`), F(2x2, 3x3) of Lavin & Gray
+(2016, CVPR, 4013), which takes 16 products in place of 36: 2 x 2 pixels of the result come from 4 x 4 of the input, by
+the equation of one dimension along both axes. Its gradients are of the same form.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from lensjax.models import winograd
+
+TILES = winograd.transforms(tile=2, taps=3)
 LEAST_CHANNELS = 32  # with fewer, the sums cost what the products save
 LEAST_PIXELS = 4  # along either axis; below, much of the tiles is padding
 PIECE_PIXELS = 9_216  # at most, of a sum over pieces of a batch
@@ -81,7 +78,7 @@ _multiply.defvjp(_multiply_forward, _multiply_backward)
 
 @jax.custom_vjp
 def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _winograd(x, _along_both(_of_taps, kernel), kernel_axis=0)
+    return _winograd(x, _along_both(TILES.of_taps, kernel), kernel_axis=0)
 
 
 def _convolve_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Pair]:
@@ -90,7 +87,7 @@ def _convolve_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Pair]
 
 def _convolve_backward(saved: Pair, gradient: jax.Array) -> Pair:
     x, kernel = saved
-    of_x = _winograd(gradient, _along_both(_of_taps, kernel[::-1, ::-1]), kernel_axis=1)
+    of_x = _winograd(gradient, _along_both(TILES.of_taps, kernel[::-1, ::-1]), kernel_axis=1)
     return of_x, _sum_pieces(_of_kernel, x, gradient, PIECE_PIXELS // (x.shape[1] * x.shape[2]))
 
 
@@ -104,8 +101,8 @@ def _winograd(x: jax.Array, weights: Grid, kernel_axis: int) -> jax.Array:
     def multiply(pixels: jax.Array, weight: jax.Array) -> jax.Array:
         return jnp.tensordot(pixels, weight, (3, kernel_axis))
 
-    products = _at_each(multiply, _along_both(_of_pixels, _tiles(x)), weights)
-    even = jnp.stack([jnp.stack(row, axis=3) for row in _along_both(_to_result, products)], axis=2)
+    products = _at_each(multiply, _along_both(TILES.of_pixels, _tiles(x)), weights)
+    even = jnp.stack([jnp.stack(row, axis=3) for row in _along_both(TILES.to_result, products)], axis=2)
     tall, _, wide, _, features = even.shape[1:]
     return even.reshape(count, 2 * tall, 2 * wide, features)[:, :height, :width]
 
@@ -114,8 +111,8 @@ def _of_kernel(x: jax.Array, gradient: jax.Array) -> jax.Array:
     """Gradient of the kernel (3, 3, C, D) from x (N, H, W, C) and that of the result (N, H, W, D)."""
     even = jnp.pad(gradient, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
     pairs = [[even[:, i::2, j::2] for j in range(2)] for i in range(2)]
-    products = _at_each(_contract, _along_both(_of_pixels, _tiles(x)), _along_both(_from_result, pairs))
-    return jnp.stack([jnp.stack(row) for row in _along_both(_to_taps, products)])
+    products = _at_each(_contract, _along_both(TILES.of_pixels, _tiles(x)), _along_both(TILES.to_result.T, pairs))
+    return jnp.stack([jnp.stack(row) for row in _along_both(TILES.of_taps.T, products)])
 
 
 def _contract(x: jax.Array, gradient: jax.Array) -> jax.Array:
@@ -146,30 +143,11 @@ def _tiles(x: jax.Array) -> Grid:
     return [[padded[:, i : i + 2 * tall : 2, j : j + 2 * wide : 2] for j in range(4)] for i in range(4)]
 
 
-def _along_both(change: Callable[..., tuple], grid: Any) -> Grid:
-    rows = [change(*row) for row in grid]
-    return list(zip(*(change(*column) for column in zip(*rows, strict=True)), strict=True))
+def _along_both(matrix: np.ndarray, grid: Any) -> Grid:
+    """The matrix's sums along either axis of a grid of arrays."""
+    rows = [winograd.combine(matrix, list(row)) for row in grid]
+    return list(zip(*(winograd.combine(matrix, column) for column in zip(*rows, strict=True)), strict=True))
 
 
 def _at_each(multiply: Callable[..., jax.Array], one: Grid, other: Grid) -> Grid:
     return [[multiply(*pair) for pair in zip(*rows, strict=True)] for rows in zip(one, other, strict=True)]
-
-
-def _of_pixels(a: Any, b: Any, c: Any, d: Any) -> tuple:
-    return a - c, b + c, c - b, b - d
-
-
-def _of_taps(a: Any, b: Any, c: Any) -> tuple:
-    return a, (a + b + c) / 2, (a - b + c) / 2, c
-
-
-def _to_result(a: Any, b: Any, c: Any, d: Any) -> tuple:
-    return a + b + c, b - c - d
-
-
-def _from_result(a: Any, b: Any) -> tuple:
-    return a, a + b, a - b, -b
-
-
-def _to_taps(a: Any, b: Any, c: Any, d: Any) -> tuple:
-    return a + (b + c) / 2, (b - c) / 2, (b + c) / 2 + d
