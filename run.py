@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from lensjax import modes
-from lensjax.core.errors import UserError
+from lensjax.core import errors, pages
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/NAME.py[:variant], required")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder that this run writes and later modes read, required")
@@ -38,8 +38,7 @@ def parse(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         text = str(error.args[0] if error.args else error).strip()
-        if "Traceback" in text:  # of the config file itself: the last line is what it has to say
-            text = text.splitlines()[-1].partition(": ")[2]
+        text = text.splitlines()[-1].partition(": ")[2] if "Traceback" in text else text  # of the config file itself
         stop("wrong flag or setting: " + " ".join(text.split()))
     if rest[1:]:
         stop(f"{rest[1]!r} is not a flag: settings are written --config.KEY=VALUE.")
@@ -50,11 +49,12 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell their inner life otherwise
     try:
         modes.run(MODE.value, CONFIG.value, WORKDIR.value or "")
-    except (UserError, OSError) as error:
+    except (errors.UserError, OSError) as error:
         stop(str(error))
     except KeyboardInterrupt:
         stop("interrupted: the same command goes on from what is done.", 130)
 
 
 if __name__ == "__main__":
+    pages.use_huge_pages()
     app.run(main, flags_parser=parse)

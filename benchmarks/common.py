@@ -60,10 +60,15 @@ def search_path() -> str:
 
 
 class Worker:
-    """Another process that measures when asked to, and idles otherwise; its side of the pipe is `serve`."""
+    """Another process that measures when asked to, and idles otherwise; its side of the pipe is `serve`.
+
+    Ours and theirs have large pages, as `run.py` has (core/pages.py).
+    """
 
     def __init__(self, *command: str, python: str = sys.executable, environment: dict[str, str] | None = None):
-        pipe, environment = subprocess.PIPE, {**os.environ, "PYTHONPATH": search_path(), **(environment or {})}
+        pages = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+        pipe = subprocess.PIPE
+        environment = {**pages, **os.environ, "PYTHONPATH": search_path(), **(environment or {})}
         self.process = subprocess.Popen([python, *command], stdin=pipe, stdout=pipe, text=True, env=environment)
         self.names: list[str] = self._read()
 

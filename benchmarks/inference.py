@@ -1,7 +1,8 @@
 """Scoring of spectra that are already read: features and default network, beside the same in PyTorch.
 
 From flux, error and redshift to the logit on both sides, with the same weights, and logits that must agree; ours also
-locates the line. Then the network alone, on input channels that are already there.
+locates the line. Then the network alone, on input channels that are already there. Ours runs as `--mode=search` does,
+a device for each core.
 """
 
 import pathlib
@@ -17,6 +18,7 @@ def worker(folder: pathlib.Path) -> None:
     import numpy as np
 
     from configs import lya
+    from lensjax.core import sharding
     from lensjax.core.chunks import map_chunks
     from lensjax.core.compile import enable_cache
     from lensjax.models import make_model
@@ -25,30 +27,32 @@ def worker(folder: pathlib.Path) -> None:
 
     enable_cache()
     config = lya.get_config()
+    sharding.split_cpu(common.BATCH, config.model.chunk)
+    mesh = sharding.make_mesh()
     task, params, model_state, mocks = common.network_case(config, common.BATCH)
     inputs = common.channels(config, mocks)
     scorer = restore._compiled(config, task.predict, params, model_state, "benchmark", restore.MESSAGES)
     module = make_model(config.model)
 
-    @jax.jit
-    def network(params: dict, inputs: dict) -> jax.Array:
+    def of_rows(params: dict, model_state: dict, inputs: dict) -> jax.Array:
         def run(piece: dict) -> jax.Array:
             return module.apply({"params": params}, piece["x"], piece["snr"], piece["mask"])["logit"]
 
         return map_chunks(run, inputs, config.model.chunk)
 
+    network = sharding.compile_predict(of_rows, mesh)
     observed = {name: mocks[name] for name in OBSERVED}
-    logit = np.asarray(network(params, inputs))
+    logit = np.asarray(network(params, {}, inputs))
     same = np.isclose(scorer.predict(observed)["logit"], logit, rtol=2e-3, atol=2e-3)
     assert same.mean() >= 0.98, "features of one program and of two differ by more than their last digits"
     common.save_case(folder, config, params, {**inputs, **observed, "logit": logit})
     np.savez(folder / "features.npz", **feature_constants(config))
-    params, inputs = jax.device_put((params, inputs))
+    params, inputs = jax.device_put(params, sharding.replicated(mesh)), sharding.shard_batch(mesh, inputs)
     calls = range(8)  # dispatched together, as a search keeps some under way
     common.serve(
         {
             "network": lambda: common.rate(
-                lambda: jax.block_until_ready([network(params, inputs) for _ in calls]), len(calls) * common.BATCH
+                lambda: jax.block_until_ready([network(params, {}, inputs) for _ in calls]), len(calls) * common.BATCH
             ),
             "features and network": lambda: common.rate(
                 lambda: jax.device_get([scorer.predict(observed) for _ in calls]), len(calls) * common.BATCH

@@ -1,6 +1,7 @@
 """The network of Zhao et al. (2019) at inference, beside the same in PyTorch, with the same weights and logits.
 
-And the arithmetic of one spectrum in it and in the networks that its authors compare it with.
+And the arithmetic of one spectrum in it and in the networks that its authors compare it with. Ours runs as
+`--mode=search` does, a device for each core.
 """
 
 import pathlib
@@ -48,30 +49,36 @@ def worker(folder: pathlib.Path) -> None:
     import numpy as np
     from flax.traverse_util import flatten_dict
 
+    from lensjax.core import sharding
     from lensjax.core.chunks import map_chunks
     from lensjax.core.compile import enable_cache
     from lensjax.models import init_variables, make_model
 
     enable_cache()
+    sharding.split_cpu(BATCH, max(CHUNKS))
+    mesh = sharding.make_mesh()
     module, arrays = make_model(model_config()), inputs(BATCH)
     few = tuple(a[:1] for a in arrays)
     variables = jax.jit(lambda key: init_variables(module, key, *few))(jax.random.key(0))
 
     def network(chunk: int):
-        def run(variables: dict, batch: dict) -> jax.Array:
+        def run(variables: dict, _: dict, batch: dict) -> jax.Array:
             return map_chunks(lambda piece: module.apply(variables, **piece)["logit"], batch, chunk)
 
-        return jax.jit(run)
+        return sharding.compile_predict(run, mesh)
 
-    batch = jax.device_put(dict(zip(("x", "snr", "mask"), arrays, strict=True)))
+    batch = sharding.shard_batch(mesh, dict(zip(("x", "snr", "mask"), arrays, strict=True)))
     compiled = {chunk: network(chunk) for chunk in CHUNKS}
     np.savez(folder / "weights.npz", **flatten_dict(jax.device_get(variables["params"]), sep="/"))
-    np.savez(folder / "arrays.npz", x=arrays[0], logit=np.asarray(compiled[CHUNKS[0]](variables, batch)))
+    np.savez(folder / "arrays.npz", x=arrays[0], logit=np.asarray(compiled[CHUNKS[0]](variables, {}, batch)))
+    variables = jax.device_put(variables, sharding.replicated(mesh))
     for name in NETWORKS:
         print(f"{name:16s} {megaflop(name):8,.0f} MFLOP a spectrum", file=sys.stderr)
     common.serve(
         {
-            f"{chunk} a pass": lambda run=run: common.rate(lambda: jax.block_until_ready(run(variables, batch)), BATCH)
+            f"{chunk} a pass": lambda run=run: common.rate(
+                lambda: jax.block_until_ready(run(variables, {}, batch)), BATCH
+            )
             for chunk, run in compiled.items()
         }
     )

@@ -196,10 +196,7 @@ def run(mode: str, config: Any, workdir: str | os.PathLike) -> None:
         raise UserError(f"--workdir is {'a file' if os.fspath(workdir) else 'empty'}: give a folder, which may be new.")
     check_ranges(config)
     start_devices()
-    if mode == "embed":
-        from lensjax.core.sharding import split_cpu
-
-        split_cpu(config.embed.batch_size, config.model.chunk)
+    split_cpu(mode, config)
     try:
         with alone(mode, folder):
             MODES[mode](config, folder)
@@ -231,6 +228,18 @@ def alone(mode: str, workdir: pathlib.Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
             if new and not any(workdir.iterdir()):
                 workdir.rmdir()
+
+
+def split_cpu(mode: str, config: Any) -> None:
+    """A device for each core in the modes that are faster so: see `sharding.split_cpu`."""
+    from lensjax.core import sharding
+
+    if mode == "embed":
+        sharding.split_cpu(config.embed.batch_size, config.model.chunk)
+    elif mode in ("search", "inject") and config.system not in IMAGE_SYSTEMS:
+        sharding.split_cpu(config.search.batch_size, config.model.chunk)
+    elif mode == "train" and config.system == "ssl":
+        sharding.split_cpu(config.moco.bn_groups, 1)
 
 
 def start_devices() -> None:

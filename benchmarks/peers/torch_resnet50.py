@@ -8,6 +8,7 @@ import copy
 import functools
 import pathlib
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 MOMENTUM, TEMPERATURE = 0.996, 0.2
+SECONDS = 8.0  # of one measure
 
 
 class Bottleneck(nn.Module):
@@ -108,21 +110,29 @@ def inference(folder: pathlib.Path) -> dict:
                 for piece in pieces:
                     traced(piece)
 
-        measures[f"inference, {chunk} a pass"] = functools.partial(common.rate, run, len(images), 4.0)
+        measures[f"inference, {chunk} a pass"] = functools.partial(common.rate, run, len(images), SECONDS)
     return measures
 
 
 def training(folder: pathlib.Path) -> dict:
     """One MoCo v2 step on given views: two encoders, InfoNCE, backward, SGD, momentum, queue; channels_last."""
+    arrays = dict(np.load(folder / "arrays.npz"))
+    measures = {}
+    for batch in (32, len(arrays["views"][0])):
+        measures[f"MoCo step, {batch} at once"] = stepper(arrays["views"][:, :batch], arrays["queue"])
+    return measures
+
+
+def stepper(views: np.ndarray, keys: int) -> Callable[[], float]:
+    """Measures views a second of steps on (2, N, H, W, 3), with a queue of so many keys."""
     import common
 
-    arrays = dict(np.load(folder / "arrays.npz"))
     layout = torch.channels_last
     query = Moco().to(memory_format=layout).train()
     key = copy.deepcopy(query)
-    queue = F.normalize(torch.randn(arrays["queue"], 128))
+    queue = F.normalize(torch.randn(keys, 128))
     optimiser = torch.optim.SGD(query.parameters(), 1e-4, momentum=0.9, weight_decay=1e-4)
-    one, two = (torch.from_numpy(x).permute(0, 3, 1, 2).to(memory_format=layout) for x in arrays["views"])
+    one, two = (torch.from_numpy(x).permute(0, 3, 1, 2).to(memory_format=layout) for x in views)
     labels, where = torch.zeros(len(one), dtype=torch.long), 0
 
     def step() -> float:
@@ -141,7 +151,7 @@ def training(folder: pathlib.Path) -> dict:
         where = (where + len(one)) % len(queue)
         return loss.item()
 
-    return {"MoCo step": lambda: common.rate(step, len(one), 4.0)}
+    return lambda: common.rate(step, len(one), SECONDS)
 
 
 def main() -> None:

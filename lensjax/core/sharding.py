@@ -125,17 +125,39 @@ def compile_init(init: Callable[..., Any], mesh: Mesh, split: tuple[str, ...] = 
 def compile_train_step(step: Callable[..., Any], mesh: Mesh, split: tuple[str, ...] = ()) -> Callable[..., Any]:
     """step(state, batch, key) -> (state, metrics), the batch split, the state where `places` says, the rest replicated.
 
-    The old state is given up.
+    The old state is given up. What is in `on_each_device` knows the mesh.
     """
     whole, rows = replicated(mesh), batch_sharding(mesh)
-    if not split:
-        return jax.jit(step, in_shardings=(whole, rows, whole), out_shardings=(whole, whole), donate_argnums=0)
 
     def run(state: Any, batch: Any, key: jax.Array) -> Any:
-        moved, metrics = step(state, batch, key)
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            moved, metrics = step(state, batch, key)
         return jax.lax.with_sharding_constraint(moved, places(mesh, moved, split)), metrics
 
     return jax.jit(run, in_shardings=(None, rows, whole), out_shardings=(None, whole), donate_argnums=0)
+
+
+def sharing() -> int:
+    """How many devices share the batch of the step that is being traced; 1 outside of `compile_train_step`."""
+    return max(jax.sharding.get_abstract_mesh().size, 1)
+
+
+def on_each_device(run: Callable[[Any, Any], tuple[Any, Any]], whole: Any, rows: Any) -> tuple[Any, Any]:
+    """run(whole, rows) -> (arrays by row, means over the rows), each device of the step being traced on its own rows.
+
+    The arrays come back as if one device had had all rows, the means as the mean of the devices': they wait for each
+    other there alone, and where gradients of `whole` are summed. Left to itself, XLA sums those of every operation, and
+    in a loop at every turn. The number of rows must be a multiple of `sharing()`.
+    """
+    if sharing() == 1:
+        return run(whole, rows)
+
+    def local(whole: Any, rows: Any) -> tuple[Any, Any]:
+        out, means = run(whole, rows)
+        return out, jax.lax.pmean(means, "data")
+
+    every, split = PartitionSpec(), PartitionSpec("data")
+    return jax.shard_map(local, in_specs=(every, split), out_specs=(split, every), check_vma=False)(whole, rows)
 
 
 def compile_predict(predict: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:

@@ -2,9 +2,11 @@
 
 A 1x1 convolution is a product of matrices. A 3x3 one is Winograd's with tiles (`winograd`), F(2x2, 3x3) of Lavin & Gray
 (2016, CVPR, 4013), which takes 16 products in place of 36: 2 x 2 pixels of the result come from 4 x 4 of the input, by
-the equation of one dimension along both axes. Its gradients are of the same form.
+the equation of one dimension along both axes. Its gradients are of the same form. Where the result has few pixels, the
+9 pixels under each are laid side by side, and it is a product of matrices too.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +19,7 @@ from lensjax.models import winograd
 TILES = winograd.transforms(tile=2, taps=3)
 LEAST_CHANNELS = 32  # with fewer, the sums cost what the products save
 LEAST_PIXELS = 4  # along either axis; below, much of the tiles is padding
+MOST_PIXELS = 36  # of a result for which laying pixels side by side is worth it
 PIECE_PIXELS = 9_216  # at most, of a sum over pieces of a batch
 Pair = tuple[jax.Array, jax.Array]
 Grid = Sequence[Sequence[Any]]  # arrays of one shape, by place along both axes
@@ -29,14 +32,21 @@ def conv_1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(rows, kernel, cpu=_multiply, default=jnp.matmul).reshape(*x.shape[:3], -1)
 
 
-def conv_3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolve x (N, H, W, C) with kernel (3, 3, C, D), one row of zeros around: (N, H, W, D).
+def conv_3x3(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Convolve x (N, H, W, C) with kernel (3, 3, C, D), one row of zeros around, in steps of `stride`: as `native`.
 
-    On devices other than CPUs, for few channels and for images of few pixels, this is XLA's own convolution.
+    On devices other than CPUs, and for few channels, it is that.
     """
-    if min(kernel.shape[2:]) < LEAST_CHANNELS or min(x.shape[1:3]) < LEAST_PIXELS:
-        return native(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=_convolve, default=native)
+    plain = functools.partial(native, stride=stride)
+    rows, columns = (-(-size // stride) for size in x.shape[1:3])
+    if min(kernel.shape[2:]) < LEAST_CHANNELS:
+        return plain(x, kernel)
+    if stride == 1 and min(rows, columns) >= LEAST_PIXELS:
+        return jax.lax.platform_dependent(x, kernel, cpu=_convolve, default=plain)
+    if rows * columns <= MOST_PIXELS:
+        beside = functools.partial(_by_patches, stride=stride)
+        return jax.lax.platform_dependent(x, kernel, cpu=beside, default=plain)
+    return plain(x, kernel)
 
 
 def native(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -59,6 +69,14 @@ def max_pool(x: jax.Array, axis: int) -> jax.Array:
     return jnp.maximum(jnp.maximum(first, second), before)
 
 
+def _by_patches(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """As `native`, a product of the pixels under each result with the kernel's."""
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    stops = [((size - 1) // stride) * stride + 1 for size in x.shape[1:3]]
+    under = [padded[:, i : i + stops[0] : stride, j : j + stops[1] : stride] for i in range(3) for j in range(3)]
+    return conv_1x1(jnp.concatenate(under, axis=3), kernel.reshape(-1, kernel.shape[3]))
+
+
 @jax.custom_vjp
 def _multiply(rows: jax.Array, kernel: jax.Array) -> jax.Array:
     return rows @ kernel
@@ -70,7 +88,9 @@ def _multiply_forward(rows: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Pa
 
 def _multiply_backward(saved: Pair, gradient: jax.Array) -> Pair:
     rows, kernel = saved
-    return gradient @ kernel.T, _sum_pieces(_contract, rows, gradient, PIECE_PIXELS)
+    # Laid down in memory: else XLA computes them anew, in a slow order, where it transposes them.
+    rows, gradient = jax.lax.optimization_barrier((rows, gradient))
+    return gradient @ kernel.T, _contract(rows, gradient)
 
 
 _multiply.defvjp(_multiply_forward, _multiply_backward)
@@ -117,8 +137,11 @@ def _of_kernel(x: jax.Array, gradient: jax.Array) -> jax.Array:
 
 def _contract(x: jax.Array, gradient: jax.Array) -> jax.Array:
     """(..., C) and (..., D) -> (C, D), a sum over all the rest."""
-    rest = tuple(range(x.ndim - 1))
-    return jnp.tensordot(x, gradient, (rest, rest))
+    rows, others = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+    if rows.shape[1] <= others.shape[1]:
+        return jnp.tensordot(rows, others, (0, 0))
+    # XLA transposes the first operand: the narrower is the first, and a barrier keeps it from being put back.
+    return jax.lax.optimization_barrier(jnp.tensordot(others, rows, (0, 0))).T
 
 
 def _sum_pieces(run: Callable[..., jax.Array], x: jax.Array, gradient: jax.Array, most: int) -> jax.Array:

@@ -41,8 +41,8 @@ class Conv(nn.Module):
         kernel, x = self.param("kernel", he_scale, shape).astype(self.dtype), x.astype(self.dtype)
         if self.size == 1:
             return conv2d.conv_1x1(x[:, :: self.stride, :: self.stride], kernel[0, 0])
-        if self.size == 3 and self.stride == 1 and self.dtype == jnp.float32:
-            return conv2d.conv_3x3(x, kernel)
+        if self.size == 3 and self.dtype == jnp.float32:
+            return conv2d.conv_3x3(x, kernel, self.stride)
         return conv2d.native(x, kernel, self.stride)
 
 

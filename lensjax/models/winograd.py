@@ -20,7 +20,7 @@ import numpy as np
 
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # and infinity; with more of them float32 rounds too much
 TILE = 4  # of a spectrum
-LEAST_CHANNELS = 64  # with fewer, the sums cost what the products save
+LEAST_CHANNELS, LEAST_CHANNELS_IN_TRAINING = 32, 64  # with fewer, the sums cost what the products save
 
 
 class Transforms(NamedTuple):
@@ -58,10 +58,10 @@ def combine(matrix: np.ndarray, arrays: Sequence[jax.Array]) -> list[jax.Array]:
     return [add(row) for row in matrix]
 
 
-def serves(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether `conv_1d` is faster on a CPU, for x (N, P, C) and kernel (K, C, D), than XLA's own."""
+def serves(x: jax.Array, kernel: jax.Array, least: int) -> bool:
+    """Whether `conv_1d` can take x (N, P, C) and kernel (K, C, D), and they have `least` channels for it to be fast."""
     taps, *channels = kernel.shape
-    enough = x.shape[1] >= 2 * TILE and min(channels) >= LEAST_CHANNELS
+    enough = x.shape[1] >= 2 * TILE and min(channels) >= least
     return x.dtype == jnp.float32 and enough and 1 < taps <= len(POINTS) + 2 - TILE
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from lensjax.core import sharding
 from lensjax.core.chunks import map_chunks, on_cpu
 from lensjax.core.errors import UserError
 from lensjax.core.task import Metrics, State, Task
@@ -49,22 +50,30 @@ def make_task(config: Any, encoder: Any = None) -> Task:
         queue = unit(jax.random.normal(keys[2], (rows, moco.queue // rows, moco.projector.size)))
         return params, variables, {"key_params": jax.tree.map(jnp.copy, params), "queue": queue}
 
-    def project(params: Any, model_state: Any, images: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
-        """Features (N, D), unit projections (N, P) and moved statistics of views (N, S, S, B)."""
-        variables, how = {"params": params["encoder"], **model_state}, {"train": True, "groups": moco.bn_groups}
+    def of_groups(groups: int, weights: tuple[Any, Any], images: jax.Array) -> tuple[tuple[jax.Array, jax.Array], Any]:
+        """(Features (N, D), unit projections (N, P)) and moved statistics of views (N, S, S, B)."""
+        params, model_state = weights
+        variables, how = {"params": params["encoder"], **model_state}, {"train": True, "groups": groups}
         features, moved = encoder.apply(variables, stretch(images), **how, mutable=list(model_state))
         head = functools.partial(projector.apply, {"params": params["projector"]})
-        projections: Any = jax.vmap(head)(features.reshape(moco.bn_groups, -1, features.shape[1]))
-        return features, unit(projections.reshape(len(features), -1)), moved
+        projections: Any = jax.vmap(head)(features.reshape(groups, -1, features.shape[1]))
+        return (features, unit(projections.reshape(len(features), -1))), moved
+
+    def project(*args: Any) -> tuple[tuple[jax.Array, jax.Array], Any]:
+        """of_groups of (params, model_state) and all views, each device with groups of its own where it can."""
+        devices = sharding.sharing()
+        if moco.bn_groups % devices:
+            return of_groups(moco.bn_groups, *args)
+        return sharding.on_each_device(functools.partial(of_groups, moco.bn_groups // devices), *args)
 
     def loss(params: Any, state: State, batch: dict[str, jax.Array], key: jax.Array):
         query_key, key_key, shuffle_key = (jax.random.fold_in(key, i) for i in range(3))
         queries, keys = (make_views(augment, batch, k) for k in (query_key, key_key))
-        features, query, model_state = project(params, state.model_state, queries)
+        (features, query), model_state = project((params, state.model_state), queries)
         momentum = jnp.where(state.step == 0, 0.0, moco.momentum)  # a run may begin with given weights
         key_params = follow(params, state.extra["key_params"], momentum)
         shuffled = shuffle(shuffle_key, keys)
-        positive = unshuffle(shuffle_key, project(key_params, state.model_state, shuffled)[1])
+        positive = unshuffle(shuffle_key, project((key_params, state.model_state), shuffled)[0][1])
         positive = jax.lax.stop_gradient(positive)
         queue = state.extra["queue"]
         value, accuracy = info_nce(query, positive, queue, moco.temperature, state.step)

@@ -1,11 +1,13 @@
 """A batch in pieces gives what the whole batch gives."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lensjax.core import chunks
+from lensjax.core import chunks, sharding
 
 SIZE = 12
 
@@ -55,12 +57,36 @@ def test_pieces_are_as_large_as_fits_and_each_has_a_key_of_its_own(chunk, pieces
     np.testing.assert_allclose(metrics["draw"], np.mean([jax.random.uniform(key) for key in keys]), rtol=1e-5)
 
 
-def test_a_chunk_is_spread_over_the_batch():
-    def first(params, piece, key):
-        return jnp.sum(params["w"]), {"spread": jnp.max(piece["y"]) - jnp.min(piece["y"])}
+@pytest.mark.parametrize("devices", [1, 2, 3, 4])
+def test_devices_have_the_value_and_gradient_of_one(devices):
+    """Of 4 pieces: some for each device or, of 3 devices, all at once. The pieces keep their keys."""
+    if devices > jax.device_count():
+        pytest.skip(f"{jax.device_count()} devices, {devices} wanted")
 
-    batch = {"y": jnp.arange(12.0)}
-    assert chunks.mean_chunks(first, 4)(PARAMS, batch, jax.random.key(0))[1]["spread"] == 9
+    def noisy(params, piece, key):
+        value, metrics = loss(params, piece, key)
+        return value * (1 + jax.random.uniform(key)), metrics
+
+    def step(state, batch, key):
+        (value, metrics), gradient = jax.value_and_grad(chunks.mean_chunks(noisy, 3), has_aux=True)(state, batch, key)
+        return gradient, {**metrics, "value": value}
+
+    key, mesh = jax.random.key(3), sharding.make_mesh(jax.devices()[:devices])
+    expected = step(PARAMS, rows(), key)
+    given = {"w": np.asarray(PARAMS["w"])}  # which the step gives up
+    got = sharding.compile_train_step(step, mesh)(given, sharding.shard_batch(mesh, rows()), key)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), got, expected)
+
+
+@pytest.mark.skipif(jax.device_count() < 2, reason="one device: nothing to wait for")
+def test_devices_wait_for_each_other_once_a_step():
+    def step(state, batch, key):
+        return jax.grad(lambda p: chunks.mean_chunks(loss, 2)(p, batch, key)[0])(state), {}
+
+    mesh = sharding.make_mesh(jax.devices()[:2])
+    text = sharding.compile_train_step(step, mesh).lower(PARAMS, rows(), jax.random.key(0)).compile().as_text()
+    assert len(re.findall(r" all-reduce\(", text)) == 1 and "all-gather" not in text
+    assert " while(" in text and not re.findall(r"while/body/\S*psum", text)
 
 
 def test_other_devices_than_cpus_take_all_rows_at_once(monkeypatch):

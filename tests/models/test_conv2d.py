@@ -11,13 +11,13 @@ from lensjax.models import conv2d
 KEYS = jax.random.split(jax.random.key(0), 3)
 
 
-def plain(x, kernel):
+def plain(x, kernel, stride=1):
     """The definition: a sum over the taps of the kernel, in float64."""
     x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
     size, (height, width) = len(kernel), x.shape[1:3]
     padded = np.pad(x, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)))
     taps = ((i, j) for i in range(size) for j in range(size))
-    return sum(padded[:, i : i + height, j : j + width] @ kernel[i, j] for i, j in taps)
+    return sum(padded[:, i : i + height : stride, j : j + width : stride] @ kernel[i, j] for i, j in taps)
 
 
 def case(count, height, width, size):
@@ -43,13 +43,26 @@ def test_winograds_convolution_is_the_plain_one(count, height, width):
     close(of_kernel, np.einsum("ijnhwc,nhwd->ijcd", shifted, np.asarray(gradient, np.float64), optimize=True))
 
 
-def test_products_have_their_gradients():
+@pytest.mark.parametrize("wide", [False, True])
+def test_products_have_their_gradients(wide):
+    """Of a kernel that has fewer features than channels too, whose gradient is computed the other way round."""
     x, kernel, gradient = case(6, 12, 12, 1)
+    x, kernel, gradient = (gradient, kernel.swapaxes(2, 3), x) if wide else (x, kernel, gradient)
     result, pull = jax.vjp(conv2d.conv_1x1, x, kernel[0, 0])
     close(result, plain(x, kernel))
     of_x, of_kernel = pull(gradient)
     close(of_x, plain(gradient, kernel.swapaxes(2, 3)))
     close(of_kernel, np.einsum("nhwc,nhwd->cd", *(np.asarray(a, np.float64) for a in (x, gradient))))
+
+
+@pytest.mark.parametrize(("height", "width", "stride"), [(3, 3, 1), (1, 5, 1), (6, 6, 2), (5, 8, 2)])
+def test_pixels_side_by_side_give_the_plain_convolution_with_its_gradients(height, width, stride):
+    x, kernel, _ = case(4, height, width, 3)
+    result, pull = jax.vjp(lambda x, k: conv2d._by_patches(x, k, stride), x, kernel)
+    close(result, plain(x, kernel, stride))
+    gradient = jax.random.normal(KEYS[2], result.shape)
+    theirs = jax.vjp(lambda x, k: conv2d.native(x, k, stride), x, kernel)[1](gradient)
+    jax.tree.map(close, pull(gradient), theirs)
 
 
 @pytest.mark.parametrize(("rows", "most", "pieces"), [(12, 2, 6), (12, 5, 3), (12, 100, 2), (7, 4, 7), (1, 4, 1)])
@@ -69,18 +82,19 @@ def test_maxima_are_those_of_windows_with_their_gradient(size):
     np.testing.assert_allclose(pull(gradient)[0], their_pull(gradient)[0], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 8, 33), (2, 8, 8, 16)])
-def test_few_pixels_or_channels_take_the_native_one(shape):
+@pytest.mark.parametrize(("shape", "stride"), [((2, 3, 13, 33), 1), ((2, 14, 14, 33), 2), ((2, 8, 8, 16), 1)])
+def test_few_channels_and_shapes_that_suit_neither_form_take_the_native_one(shape, stride):
     kernel = jnp.ones((3, 3, shape[-1], 40))
-    text = jax.jit(conv2d.conv_3x3).lower(jnp.ones(shape), kernel).as_text()
-    assert "stablehlo.convolution" in text
+    text = jax.jit(lambda x, k: conv2d.conv_3x3(x, k, stride)).lower(jnp.ones(shape), kernel).as_text()
+    assert "stablehlo.convolution" in text and "stablehlo.dot_general" not in text
 
 
-def test_devices_choose_their_form():
-    x, kernel, _ = case(2, 8, 8, 3)
+@pytest.mark.parametrize(("pixels", "stride"), [(8, 1), (3, 1), (12, 2)])
+def test_devices_choose_their_form(pixels, stride):
+    x, kernel, _ = case(2, pixels, pixels, 3)
 
     def loss(x, kernel):
-        return (conv2d.conv_3x3(x, kernel) ** 2).sum()
+        return (conv2d.conv_3x3(x, kernel, stride) ** 2).sum()
 
     gradient = jax.jit(jax.grad(loss, (0, 1)))
     texts = {name: jax.export.export(gradient, platforms=[name])(x, kernel).mlir_module() for name in ("cpu", "cuda")}
