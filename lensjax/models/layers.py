@@ -18,7 +18,7 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: str | list[
 
 
 def _convolve_rows(x: jax.Array, kernel: jax.Array, stride: int, padding: str) -> jax.Array:
-    """As `_convolve`, of spectra as images of one row: XLA has faster programs for those."""
+    """As `_convolve`, of images of one row: XLA has faster programs for images, each for one core."""
     form = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(x[:, None], kernel[None], (1, stride), padding, dimension_numbers=form)[:, 0]
 
@@ -27,9 +27,9 @@ def conv_1d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SA
     """Convolve x (N, P, C) with kernel (K, C, D): (N, Q, D).
 
     Q = ceil(P / stride) with padding "SAME", zeros at both ends; floor((P - K) / stride) + 1 with "VALID".
-    On a CPU it is Winograd's where that is faster, `winograd.serves`, and else its gradients are convolutions of the
-    kind that XLA is fast at: its own of the kernel is ten times slower inside a loop, as `core.chunks.mean_chunks` has
-    one.
+    On a CPU it is Winograd's where that is faster, `winograd.serves`. Else spectra are convolved as images of one row
+    or, where a gradient is taken, as spectra, with gradients that are convolutions of the kind that XLA is fast at: its
+    own of the kernel is ten times slower inside a loop, as `core.chunks.mean_chunks` has one.
     """
     return _conv_1d(x, kernel, stride, padding)
 
