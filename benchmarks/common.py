@@ -31,6 +31,12 @@ def rate(run: Callable[[], object], items: int, seconds: float = SECONDS) -> flo
     return calls * items / (time.perf_counter() - start)
 
 
+def warm_rate(run: Callable[[], object], items: int, seconds: float = SECONDS) -> float:
+    """As `rate`, after a run() that does not count: for few long ones, the first of which follows other processes."""
+    run()
+    return rate(run, items, seconds)
+
+
 def interleave(measures: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, float]:
     """Median of each measure over rounds A B C A B C ...; the first round warms up and does not count."""
     results: dict[str, list[float]] = {name: [] for name in measures}

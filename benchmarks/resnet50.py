@@ -3,7 +3,8 @@
 Ours runs as `run.py` does, a device for each core: 256 cutouts a call to embed, 64 a step to train, in two groups of 32
 for batch normalisation. PyTorch embeds by its optimised path (jit.freeze, optimize_for_inference; the features must
 agree), 8 or 32 cutouts a pass, and trains in channels_last, 32 or 64 a step. Both train on given views, so that the
-networks, the loss and the optimiser are compared; our whole step, which also makes the views, is timed beside them.
+networks, the loss and the optimiser are compared; our whole step, which also makes the views, is timed beside them. A
+step of each that is not timed comes before those that are.
 """
 
 import os
@@ -83,7 +84,7 @@ def worker(folder: pathlib.Path) -> None:
             held[0], metrics = step(held[0], given, jax.random.key(0))
             jax.block_until_ready(metrics)
 
-        return lambda: common.rate(run, BATCH, SECONDS)
+        return lambda: common.warm_rate(run, BATCH, SECONDS)
 
     still = settings()
     still.augment.steps = ()  # both views are the given image

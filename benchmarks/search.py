@@ -1,6 +1,7 @@
 """A search from spPlate files to scores.parquet: the default network, and the matched filter beside it.
 
-`--peak FOLDER` instead searches that folder once and prints the peak memory of this process, for memory.py.
+As `run.py` does it, a device for each core, with large pages. `--peak FOLDER` instead searches that folder once and
+prints the peak memory of this process, for memory.py.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import tempfile
 import time
 
 import common
+
+from lensjax.core.pages import use_huge_pages
 
 DIFFERENT = 10  # plates; more of them are hard links to these
 FIBERS = 1000
@@ -101,13 +104,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peak", type=pathlib.Path, metavar="FOLDER")
     arguments = parser.parse_args()
+    from configs import lya
+    from lensjax import modes
     from lensjax.core.compile import enable_cache
 
     enable_cache()
+    modes.split_cpu("search", lya.get_config())
     if arguments.peak:
         return peak(arguments.peak)
-    from configs import lya
-
     with tempfile.TemporaryDirectory() as folder:
         write_plates(pathlib.Path(folder), arguments.plates)
         measures = {}
@@ -121,4 +125,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     main()

@@ -151,7 +151,7 @@ def stepper(views: np.ndarray, keys: int) -> Callable[[], float]:
         where = (where + len(one)) % len(queue)
         return loss.item()
 
-    return lambda: common.rate(step, len(one), SECONDS)
+    return lambda: common.warm_rate(step, len(one), SECONDS)
 
 
 def main() -> None:
