@@ -37,23 +37,19 @@ def map_chunks(run: Callable[[Any], Any], batch: Rows, chunk: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(pieces * chunk, *x.shape[2:])[:size], out)
 
 
-def count_chunks(size: int, chunk: int) -> int:
-    """Pieces of equal size, of `chunk` rows or the most below that, that fill `size` rows; 1 for chunk 0."""
-    return next((n for n in range(1, size + 1) if size % n == 0 and size // n <= chunk), 1)
-
-
 def mean_chunks(loss: Loss, chunk: int) -> Loss:
     """The mean of loss(params, rows, key) -> (scalar, dict of scalars) over pieces of the N rows, as such a function.
 
     The gradient by params is taken piece by piece, together with the loss, so that no more than the activations of one
-    piece are kept; there is none by rows, and none of second order. There are `count_chunks` pieces, each with a key of
-    its own. Devices that share a batch each go through pieces of their own; where those cannot be shared evenly, all
+    piece are kept; there is none by rows, and none of second order. Each piece has a key of its own, and `chunk` rows,
+    or the most below that of which a whole number fills the batch. chunk 0, or one not below the batch's rows, is
+    `loss` itself. Devices that share the batch go through pieces of their own; where those cannot be shared evenly, all
     are taken at once.
     """
 
     def run(params: Any, rows: Rows, key: jax.Array) -> tuple[jax.Array, Any]:
         size = next(iter(rows.values())).shape[0]
-        pieces = count_chunks(size, chunk)
+        pieces = next((n for n in range(1, size + 1) if size % n == 0 and size // n <= chunk), 1)
         if pieces == 1:
             return loss(params, rows, key)
         folded = {name: x.reshape(pieces, size // pieces, *x.shape[1:]) for name, x in rows.items()}

@@ -2,8 +2,9 @@
 
 A 1x1 convolution is a product of matrices. A 3x3 one is Winograd's with tiles (`winograd`), F(2x2, 3x3) of Lavin & Gray
 (2016, CVPR, 4013), which takes 16 products in place of 36: 2 x 2 pixels of the result come from 4 x 4 of the input, by
-the equation of one dimension along both axes. Its gradients are of the same form. Where the result has few pixels, the
-9 pixels under each are laid side by side, and it is a product of matrices too.
+the equation of one dimension along both axes. Its gradients are of the same form, that of the kernel with tiles of 3 or
+4 where they fill the image. Where the result has few pixels, the 9 pixels under each are laid side by side, and it is a
+product of matrices too.
 """
 
 import functools
@@ -16,11 +17,12 @@ import numpy as np
 
 from lensjax.models import winograd
 
-TILES = winograd.transforms(tile=2, taps=3)
+TILE, TAPS = 2, 3
+LARGE_TILES = (4, 3)  # of the kernel's gradient, the first that fills the image, else TILE
 LEAST_CHANNELS = 32  # with fewer, the sums cost what the products save
 LEAST_PIXELS = 4  # along either axis; below, much of the tiles is padding
 MOST_PIXELS = 36  # of a result for which laying pixels side by side is worth it
-PIECE_PIXELS = 9_216  # at most, of a sum over pieces of a batch
+PIECE_PIXELS = 2_304  # at most, of a sum over pieces of a batch
 Pair = tuple[jax.Array, jax.Array]
 Grid = Sequence[Sequence[Any]]  # arrays of one shape, by place along both axes
 
@@ -98,7 +100,7 @@ _multiply.defvjp(_multiply_forward, _multiply_backward)
 
 @jax.custom_vjp
 def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _winograd(x, _along_both(TILES.of_taps, kernel), kernel_axis=0)
+    return _winograd(x, kernel, kernel_axis=0)
 
 
 def _convolve_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Pair]:
@@ -107,32 +109,37 @@ def _convolve_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Pair]
 
 def _convolve_backward(saved: Pair, gradient: jax.Array) -> Pair:
     x, kernel = saved
-    of_x = _winograd(gradient, _along_both(TILES.of_taps, kernel[::-1, ::-1]), kernel_axis=1)
+    of_x = _winograd(gradient, kernel[::-1, ::-1], kernel_axis=1)
     return of_x, _sum_pieces(_of_kernel, x, gradient, PIECE_PIXELS // (x.shape[1] * x.shape[2]))
 
 
 _convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
-def _winograd(x: jax.Array, weights: Grid, kernel_axis: int) -> jax.Array:
-    """The convolution of x (N, H, W, C) with weights of the 16 places; kernel_axis is that of x's channels in them."""
+def _winograd(x: jax.Array, kernel: jax.Array, kernel_axis: int) -> jax.Array:
+    """The convolution of x (N, H, W, C) with the kernel (3, 3, ...), whose axis of x's channels is kernel_axis + 2."""
     count, height, width, _ = x.shape
+    change = winograd.transforms(TILE, TAPS)
 
     def multiply(pixels: jax.Array, weight: jax.Array) -> jax.Array:
         return jnp.tensordot(pixels, weight, (3, kernel_axis))
 
-    products = _at_each(multiply, _along_both(TILES.of_pixels, _tiles(x)), weights)
-    even = jnp.stack([jnp.stack(row, axis=3) for row in _along_both(TILES.to_result, products)], axis=2)
+    pixels, weights = _along_both(change.of_pixels, _tiles(x, TILE)), _along_both(change.of_taps, kernel)
+    products = _at_each(multiply, pixels, weights)
+    even = jnp.stack([jnp.stack(row, axis=3) for row in _along_both(change.to_result, products)], axis=2)
     tall, _, wide, _, features = even.shape[1:]
-    return even.reshape(count, 2 * tall, 2 * wide, features)[:, :height, :width]
+    return even.reshape(count, TILE * tall, TILE * wide, features)[:, :height, :width]
 
 
 def _of_kernel(x: jax.Array, gradient: jax.Array) -> jax.Array:
     """Gradient of the kernel (3, 3, C, D) from x (N, H, W, C) and that of the result (N, H, W, D)."""
-    even = jnp.pad(gradient, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
-    pairs = [[even[:, i::2, j::2] for j in range(2)] for i in range(2)]
-    products = _at_each(_contract, _along_both(TILES.of_pixels, _tiles(x)), _along_both(TILES.to_result.T, pairs))
-    return jnp.stack([jnp.stack(row) for row in _along_both(TILES.of_taps.T, products)])
+    tile = next((n for n in LARGE_TILES if x.shape[1] % n == x.shape[2] % n == 0), TILE)
+    change = winograd.transforms(tile, TAPS)
+    even = jnp.pad(gradient, ((0, 0), (0, -x.shape[1] % tile), (0, -x.shape[2] % tile), (0, 0)))
+    results = [[even[:, i::tile, j::tile] for j in range(tile)] for i in range(tile)]
+    pixels = _along_both(change.of_pixels, _tiles(x, tile))
+    products = _at_each(_contract, pixels, _along_both(change.to_result.T, results))
+    return jnp.stack([jnp.stack(row) for row in _along_both(change.of_taps.T, products)])
 
 
 def _contract(x: jax.Array, gradient: jax.Array) -> jax.Array:
@@ -158,12 +165,12 @@ def _sum_pieces(run: Callable[..., jax.Array], x: jax.Array, gradient: jax.Array
     return jax.lax.fori_loop(0, len(x) // size, add, jnp.zeros(sums.shape, sums.dtype))
 
 
-def _tiles(x: jax.Array) -> Grid:
-    """The 4 x 4 pixels under each tile of 2 x 2 results: (N, ceil(H / 2), ceil(W / 2), C) for each of the 16 places."""
-    tall, wide = -(-x.shape[1] // 2), -(-x.shape[2] // 2)
-    zeros = ((0, 0), (1, 2 * tall + 1 - x.shape[1]), (1, 2 * wide + 1 - x.shape[2]), (0, 0))
-    padded = jnp.pad(x, zeros)
-    return [[padded[:, i : i + 2 * tall : 2, j : j + 2 * wide : 2] for j in range(4)] for i in range(4)]
+def _tiles(x: jax.Array, tile: int) -> Grid:
+    """The pixels under each tile of results: (N, ceil(H / tile), ceil(W / tile), C) for each of (tile + 2)^2 places."""
+    tall, wide = -(-x.shape[1] // tile), -(-x.shape[2] // tile)
+    zeros = ((0, 0), (1, tile * tall + 1 - x.shape[1]), (1, tile * wide + 1 - x.shape[2]), (0, 0))
+    padded, places = jnp.pad(x, zeros), range(tile + 2)
+    return [[padded[:, i : i + tile * tall : tile, j : j + tile * wide : tile] for j in places] for i in places]
 
 
 def _along_both(matrix: np.ndarray, grid: Any) -> Grid:

@@ -31,7 +31,7 @@ def close(ours, expected):
     np.testing.assert_allclose(ours, expected, rtol=0, atol=3e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("count", "height", "width"), [(6, 6, 8), (3, 5, 7), (1, 4, 9)])
+@pytest.mark.parametrize(("count", "height", "width"), [(6, 6, 8), (3, 5, 7), (1, 4, 9), (4, 6, 9), (5, 8, 12)])
 def test_winograds_convolution_is_the_plain_one(count, height, width):
     x, kernel, gradient = case(count, height, width, 3)
     result, pull = jax.vjp(conv2d._convolve, x, kernel)
