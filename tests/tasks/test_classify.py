@@ -122,7 +122,7 @@ def test_a_training_step_does_not_depend_on_the_chunks(trained, kinds):
 
 
 def test_devices_do_not_change_the_losses_of_chunks():
-    """SGD, not Adam, which hides gradients that are wrong by a factor; in steps so small that rounding does not grow."""
+    """SGD, not Adam, which hides gradients wrong by a factor; in steps so small that rounding does not grow."""
     settings, histories = config(), []
     settings.train.chunk = 8
     task, tx = make(settings), optax.sgd(3e-4)
