@@ -1,8 +1,9 @@
 """The paper's recipe, flux alone, beside the paper's own figures and the limit that nothing can beat.
 
 Lines in one of 15 mocks, by either law of their flux. `--law paper=WORKDIR` names a training of configs/lya.py:paper
-for a law (weights/lya_paper, or weights/lya, the network that sees more); without one, only that law's limit is
-measured: the oracle, at the threshold of highest accuracy.
+for a law (weights/lya_paper, or weights/lya, the network that sees more); without one, only that law's limits are
+measured: the oracle, a matched filter that knows all but where the line is, at the threshold of highest accuracy; and
+the odds by which mocks were drawn (tasks/teacher.py), which know the law of the fluxes besides.
 
 Li et al. give the least peak of a line and no law above it. So the figures of the law "paper", an exponential above
 that floor, are also given for other means of the exponential: the same mocks, weighted.
@@ -56,8 +57,9 @@ def best_cut(score, label) -> float:
 
 
 def measure(law: str, workdir: str, number: int) -> dict[str, dict]:
-    """Scores "logit" of the network, where there is one, and of the oracle, with "label" and "peak", all (N,)."""
+    """Scores "logit" of the network, where there is one, and of both limits, with "label" and "peak", all (N,)."""
     import jax
+    import jax.numpy as jnp
 
     from configs import lya
     from lensjax.core.checkpoint import restore_for_inference
@@ -65,11 +67,17 @@ def measure(law: str, workdir: str, number: int) -> dict[str, dict]:
     from lensjax.evaluate.scorers import make_oracle, select
     from lensjax.physics import grid
     from lensjax.search import systems
-    from lensjax.tasks import make_task
+    from lensjax.tasks import make_task, teacher
 
     config = lya.get_config("paper")
-    config.sim.line_law, config.evaluate.num = law, number
-    scorers = {"oracle": make_oracle(grid.window(*config.data.window), 0.0, systems.of(config).searched)}
+    config.sim.line_law, config.loss.law, config.evaluate.num, config.model.locate = law, law, number, True
+    loglam, searched, odds = grid.window(*config.data.window), systems.of(config).searched, teacher.make_odds(config)
+
+    def limit(batch):
+        looked = jax.vmap(lambda z: searched(jnp.asarray(grid.wave(loglam), jnp.float32), z))(batch["z"])
+        return {"odds": {"logit": odds(batch, looked & (batch["ivar"] > 0))[1]}}
+
+    scorers = {"oracle": make_oracle(loglam, 0.0, searched), "odds": limit}
     if workdir:
         trained, params, model_state = restore_for_inference(workdir)
         predict = make_task(trained).predict

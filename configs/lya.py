@@ -5,22 +5,23 @@ from ml_collections import config_dict
 from configs import common
 from lensjax.core.errors import UserError
 
-VARIANTS = ("default", "paper", "threeclass", "redshift", "demo", "smoke")
+VARIANTS = ("default", "paper", "taught", "threeclass", "redshift", "demo", "smoke")
 
 
 def get_config(variant: str = "default") -> config_dict.ConfigDict:
     """One page: data, model, loss, optimiser, selection.
 
     Variants: "default", the network whose weights are released (after more steps: weights/lya); "paper", the recipe of
-    Li et al. (2018), flux alone; "threeclass", no line, blue tail, red tail, and "redshift", the whole spectrum and the
-    redshift of the source (the wishes of the same paper); "demo", minutes on two cores; "smoke", seconds.
+    Li et al. (2018), flux alone; "taught", flux alone too, and the odds that the simulator knows in place of labels;
+    "threeclass", no line, blue tail, red tail, and "redshift", the whole spectrum and the redshift of the source (the
+    wishes of the same paper); "demo", minutes on two cores; "smoke", seconds.
     """
     if variant not in VARIANTS:
         raise UserError(f"configs/lya.py has no variant {variant!r}: expected one of {', '.join(VARIANTS)}")
     config = default()
     config.variant = variant
-    change = {"default": lambda c: c, "paper": paper, "threeclass": threeclass, "redshift": redshift}
-    change |= {"demo": demo, "smoke": smoke}
+    change = {"default": lambda c: c, "paper": paper, "taught": taught, "threeclass": threeclass}
+    change |= {"redshift": redshift, "demo": demo, "smoke": smoke}
     return change[variant](config)
 
 
@@ -67,13 +68,20 @@ def default() -> config_dict.ConfigDict:
     config.model.norm = "none"  # or "batch"
     config.model.dropout = 0.1
     config.model.locate = True  # the head that says where the line is
+    config.model.guided = True  # that head starts as the matched filter; False: it is given no filter's S/N
     config.model.kinds = ""  # two kinds of line that the head also tells apart: "skew" (red, blue tail), "oii"
     config.model.dtype = "float32"  # or "bfloat16": pays on GPUs, not on CPUs
     config.model.chunk = 32  # spectra of one pass at inference on CPUs, which like their caches full; 0: all
 
     config.loss = config_dict.ConfigDict()
     config.loss.gamma = 2.0  # Lin et al. 2017; the exponent of Li et al. 2018 eq. 1 is misprinted
+    config.loss.focal_weight = 1.0
     config.loss.locate_weight = 0.2
+    # Of the distance to the odds that the simulator knows (tasks/teacher.py: clean mocks, Gaussian lines), where
+    # `prior` of all spectra have a line, of fluxes by `law` ("paper" or "lesser"); 0: labels alone teach.
+    config.loss.teach_weight = 0.0
+    config.loss.prior = 1 / 15
+    config.loss.law = "paper"
     config.loss.kind_weight = 0.2
 
     config.evaluate = config_dict.ConfigDict()
@@ -99,6 +107,18 @@ def paper(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.sim.update(dict(line_fraction=1 / 15, line_law="paper", line_profile="gaussian", dirt=0.0))
     config.model.update(dict(channels=("flux",), fold=1, norm="batch", locate=False))
     config.train.steps = 20 * config.data.num_train // config.train.batch_size
+    return config
+
+
+def taught(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """Flux alone, as in "paper"; mocks teach their odds (tasks/teacher.py), whatever their mixture: most are faint."""
+    config = paper(config)
+    config.data.source = "simulate"
+    config.sim.update(dict(line_law="snr", snr_range=(2.5, 8.0), line_fraction=0.7))
+    config.model.update(dict(channels=("flux", "scaled"), widths=(64, 64, 64, 64, 64, 64, 96, 96), fold=4, norm="none"))
+    config.model.update(dict(locate=True, guided=False, dropout=0.0))
+    config.loss.update(dict(teach_weight=1.0, focal_weight=0.0, locate_weight=0.0))
+    config.train.steps = config.train.eval_every = 20_000  # metrics of this mixture choose no step: the last
     return config
 
 

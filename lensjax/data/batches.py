@@ -28,8 +28,9 @@ FRACTIONS = {"lya": "line_fraction", "mgii": "absorber_fraction"}  # config.sim:
 SMALL = 8  # values of an object at most that its identity is made of
 READERS = 2  # threads that gather batches, each its own
 SPLITS = {"train": 0, "test": 1}  # seeds of the two splits never meet
-# What no observer knows: neither computed nor read to train.
+# What no observer knows: neither computed nor read to train, but for what `config.loss.teach_weight` has use for.
 ORACLE = ("continuum", "sigma", "artefact", "profile", "clean")
+TAUGHT = ("continuum", "sigma")
 
 
 class Batches(NamedTuple):
@@ -60,7 +61,7 @@ def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = Non
 
         arrays = {split: load_split(config, split) for split in SPLITS}
         share = config.data.get("lens_share", 0.0)
-        return from_arrays(arrays["train"], arrays["test"], config.train.batch_size, config.seed, share)
+        return from_arrays(arrays["train"], arrays["test"], config.train.batch_size, config.seed, share, unseen(config))
     if config.data.source == "cutouts":
         from lensjax.data.cutouts import load_cutouts
 
@@ -73,6 +74,12 @@ def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = Non
     simulate = simulator or make_simulator(config)
     twins = make_twins(config) if config.data.get("twins", False) else None
     return from_simulator(simulate, config, mesh or sharding.make_mesh(), twins)
+
+
+def unseen(config: Any) -> tuple[str, ...]:
+    """Names of what batches leave out of a mock's truth."""
+    taught = config.get("loss", {}).get("teach_weight")
+    return tuple(name for name in ORACLE if not (taught and name in TAUGHT))
 
 
 def make_simulator(config: Any) -> Callable[[jax.Array], Batch]:
@@ -121,6 +128,8 @@ def from_simulator(
             f"config.train.batch_size is {size}: twins on {mesh.size} devices need a multiple of {2 * mesh.size}."
         )
 
+    left_out = unseen(config)
+
     def draw(simulate: Callable[[jax.Array], Batch], share: int) -> Callable[..., Batch]:
         """Of simulate(key) -> `share` examples."""
 
@@ -129,7 +138,7 @@ def from_simulator(
             return jax.random.split(key, size // share)
 
         def make(keys: jax.Array) -> Batch:
-            examples = {name: x for name, x in jax.vmap(simulate)(keys).items() if name not in ORACLE}
+            examples = {name: x for name, x in jax.vmap(simulate)(keys).items() if name not in left_out}
             return examples if share == 1 else {name: x.reshape(-1, *x.shape[2:]) for name, x in examples.items()}
 
         return sharding.compile_batch(make_keys, make, mesh)
@@ -187,12 +196,14 @@ def shared_rows(label: np.ndarray, share: float, size: int, seed: int, step: int
     return np.random.default_rng([seed, step]).permutation(np.concatenate(chosen))
 
 
-def from_arrays(train: Batch, test: Batch, size: int, seed: int, share: float = 0.0) -> Batches:
+def from_arrays(
+    train: Batch, test: Batch, size: int, seed: int, share: float = 0.0, left_out: tuple[str, ...] = ORACLE
+) -> Batches:
     """Batches of two dicts of arrays with a common leading axis, memory-mapped or not; this process's rows of each.
 
-    share: of a training batch, objects with label 1 (`shared_rows`); 0: as they come.
+    share: of a training batch, objects with label 1 (`shared_rows`); 0: as they come. left_out: names of arrays.
     """
-    keep = [name for name in train if name not in ORACLE]
+    keep = [name for name in train if name not in left_out]
     n_train, n_test = len(train[keep[0]]), len(test[keep[0]])
     local = sharding.local_rows(size)
 

@@ -23,6 +23,7 @@ def _make_resnet1d(model) -> resnet1d.ResNet1D:
         locate=model.locate,
         kinds=bool(model.get("kinds")),
         correct=model.get("correct", True),
+        guided=model.get("guided", True),
         dtype=DTYPES[_choose("dtype", model.dtype, DTYPES)],
     )
 

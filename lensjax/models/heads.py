@@ -77,20 +77,28 @@ class PixelHead(nn.Module):
     bias = log(sqrt(2 pi) / D): the classical filter. The network then sets, per pixel, a gain (errors that are r times
     too small call for 1 / r^2, a cosmic ray for 0) and an offset; both are linear in the features of every block, the
     coarse ones repeated onto the fine grid (a feature pyramid, Lin et al. 2017), and start at 1 and 0.
+
+    Without a guide there is no S/N: a third linear function of the features stands for half its square, and gain and
+    offset also have a learned part for every pixel of the window, where noise and what is known of lines differ.
     """
 
     fold: int = 1  # pixels that one position of the first block stands for
     kinds: bool = False  # also a logit of the line's kind
+    guided: bool = True  # by the matched filter's S/N
     prior_width: float = 17.0  # S/N 3 to 20
     linear_snr: float = 5.0
 
     def _project(self, x: jax.Array, name: str) -> jax.Array:
-        """What the head needs of the `fold` pixels at each position: (N, Q, C) -> (N, Q, 2 fold or 3 fold).
+        """What the head needs of the `fold` pixels at each position: (N, Q, C) -> (N, Q, fold times `_parts`).
 
-        Logarithms of the gain, then offsets, then logits of the kind.
+        Logarithms of the gain, then offsets, then what stands for the S/N where there is none, then logits of the kind.
         """
-        width, start = (2 + self.kinds) * self.fold, nn.initializers.zeros_init()
+        width, start = self._parts * self.fold, nn.initializers.zeros_init()
         return nn.Dense(width, kernel_init=start, dtype=x.dtype, name=name)(x)
+
+    @property
+    def _parts(self) -> int:
+        return 2 + (not self.guided) + self.kinds
 
     @nn.compact
     def __call__(self, outputs: list[jax.Array], snr: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
@@ -107,14 +115,18 @@ class PixelHead(nn.Module):
         # Products with columns of the identity, exact: XLA would otherwise sum the levels anew for every pixel, inside
         # the loop below, and not vectorise that loop, a tenth of the network's time.
         total, one = total.astype(jnp.float32), jnp.eye(total.shape[-1])
-        parts = [jnp.matmul(total, part, precision="highest") for part in jnp.split(one, 2 + self.kinds, axis=1)]
-        log_gain, offset, *kind = [layers.unfold(x, self.fold, snr.shape[1])[..., 0] for x in parts]
+        parts = [jnp.matmul(total, part, precision="highest") for part in jnp.split(one, self._parts, axis=1)]
+        log_gain, offset, *others = [layers.unfold(x, self.fold, snr.shape[1])[..., 0] for x in parts]
         start = math.log(math.sqrt(2 * math.pi) / self.prior_width)
         bias = self.param("bias", nn.initializers.constant(start), ())
-        gain = jnp.exp(jnp.clip(log_gain, -MAX_LOG_GAIN, MAX_LOG_GAIN))
-        logit = gain * half_square(snr, self.linear_snr) + offset + bias
+        if self.guided:
+            evidence = half_square(snr, self.linear_snr)
+        else:
+            here = self.param("here", nn.initializers.zeros_init(), (2, snr.shape[1]))
+            log_gain, offset, evidence = log_gain + here[:1], offset + here[1:], others[0]
+        logit = jnp.exp(jnp.clip(log_gain, -MAX_LOG_GAIN, MAX_LOG_GAIN)) * evidence + offset + bias
         out = {"pixel_logit": jnp.where(mask, logit, EXCLUDED)}
-        if kind:
+        if self.kinds:
             place = jax.lax.stop_gradient(jax.nn.softmax(out["pixel_logit"]))
-            out["kind_logit"] = jnp.sum(place * kind[0], axis=1)
+            out["kind_logit"] = jnp.sum(place * others[-1], axis=1)
         return out

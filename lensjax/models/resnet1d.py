@@ -72,8 +72,8 @@ class ResNet1D(nn.Module):
     widths: channels of each block. size: of the kernels. fold: pixels laid side by side as channels before the first
     block (computers like few wide rows better than many narrow ones). norm: "batch" or "none". dtype: of the
     arithmetic; parameters and logits are float32. locate: add the pixel head. kinds: let it also tell two kinds of line
-    apart.
-    correct: add a term of the whole object to its logit, which then is not the sum of its pixels' alone.
+    apart. correct: add a term of the whole object to its logit, which then is not the sum of its pixels' alone. guided:
+    the pixel head starts as the matched filter.
     """
 
     widths: tuple[int, ...] = (8, 8, 16, 16, 32, 32, 48, 48)
@@ -84,6 +84,7 @@ class ResNet1D(nn.Module):
     locate: bool = False
     kinds: bool = False
     correct: bool = True
+    guided: bool = True
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -97,7 +98,7 @@ class ResNet1D(nn.Module):
         outputs = self._blocks(x, train)
         if not self.locate:
             return {"logit": heads.DenseHead(self.dropout)(outputs[-1], train)}
-        pixels = heads.PixelHead(self.fold, self.kinds)(outputs, snr, mask)
+        pixels = heads.PixelHead(self.fold, self.kinds, self.guided)(outputs, snr, mask)
         logit = heads.marginalise(pixels["pixel_logit"], mask)
         if self.correct:
             logit = logit + heads.PooledHead(self.dropout)(outputs[-1], train)

@@ -13,7 +13,7 @@ from lensjax.core.errors import UserError
 from lensjax.core.task import State, Task
 from lensjax.models import init_variables, make_model
 from lensjax.physics import filters, grid, lines
-from lensjax.tasks import losses
+from lensjax.tasks import losses, teacher
 from lensjax.tasks.features import make_features
 
 OBSERVED = ("flux", "ivar", "z")  # of what a survey gives; nothing of a mock's truth reaches the network
@@ -153,21 +153,31 @@ def make_objective(config: Any) -> Objective:
     """objective(out, mask (N, P), rows, batch) -> (loss, metrics).
 
     Focal loss, plus `loss.locate_weight` times the localisation loss of a network that has pixel logits, plus
-    `loss.kind_weight` times the cross-entropy of the line's kind. UserError for unknown kinds.
+    `loss.kind_weight` times the cross-entropy of the line's kind. With `loss.teach_weight` the distance to the odds
+    that the simulator knows (tasks/teacher.py) is added, and the focal loss has `loss.focal_weight`. UserError for
+    unknown kinds, and for what cannot be taught.
     """
     loss, loglam, kinds = config.loss, grid.window(*config.data.window), config.model.get("kinds", "")
     if kinds and kinds not in KINDS:
         raise UserError(f"config.model.kinds is {kinds!r}: expected nothing, or one of {', '.join(KINDS)}.")
 
+    odds = teacher.make_odds(config) if loss.get("teach_weight") else None
+
     def objective(out: Rows, mask: jax.Array, rows: Rows, batch: Rows) -> tuple[jax.Array, Rows]:
         logit, label = out["logit"], rows["label"].astype(jnp.float32)
         share = jnp.mean(batch["label"].astype(jnp.float32))
-        value = losses.focal(logit, label, loss.gamma)
-        metrics = {"focal": value, "accuracy": jnp.mean((logit > 0) == (label > 0.5))}
+        focal = losses.focal(logit, label, loss.gamma)
+        value = loss.get("focal_weight", 1.0) * focal
+        metrics = {"focal": focal, "accuracy": jnp.mean((logit > 0) == (label > 0.5))}
         if "pixel_logit" in out:
             target = losses.pixel_target(pixel_position(rows["wave"], loglam), mask)
             metrics["locate"] = losses.localisation(out["pixel_logit"], target, label, share)
             value = value + loss.locate_weight * metrics["locate"]
+        if odds:
+            of_pixels, of_spectra = odds(rows, mask)
+            metrics["odds"] = jnp.mean(teacher.distance(logit, of_spectra, teacher.RANGE))
+            pixels = jnp.mean(mask * teacher.distance(out["pixel_logit"], of_pixels, teacher.PIXEL_RANGE))
+            value = value + loss.teach_weight * (metrics["odds"] + teacher.PIXEL_SHARE * pixels)
         if kinds:
             metrics["kind"] = losses.kind(out["kind_logit"], KINDS[kinds](rows), label, share)
             value = value + loss.kind_weight * metrics["kind"]

@@ -16,7 +16,7 @@ import numpy as np
 from lensjax.core.errors import UserError
 from lensjax.fit import robust, templates
 from lensjax.physics import filters, grid, lines
-from lensjax.sims import continua
+from lensjax.sims import continua, noise
 from lensjax.sims.lya import lens_mask, masked_lines
 from lensjax.tasks import companions
 
@@ -35,6 +35,7 @@ ERROR_SCALE = 0.5  # 1e-17 erg/s/cm2/A, typical
 
 CHANNELS = {
     "flux": 1,  # as it is: the paper's only input
+    "scaled": 1,  # the flux over the survey's typical error at each wavelength, a fixed curve
     "residual": 1,  # (flux - templates) / error, errors rescaled to the object's own scatter
     "snr": len(FILTERS),  # matched-filter S/N of the residual for several profiles
     "log_error": 1,
@@ -92,6 +93,7 @@ def _features(example, constants, loglam, names, masked) -> dict[str, jax.Array]
     snr = filter_bank(pull / scale, ivar)
     channels = {
         "flux": jnp.where(mask, example["flux"], 0.0)[None],
+        "scaled": jnp.where(mask, example["flux"] / typical_error(loglam), 0.0)[None],
         "residual": jnp.clip(pull / scale, -CLIP, CLIP)[None],
         "snr": jnp.clip(snr, -CLIP, CLIP),
         "log_error": jnp.where(mask, -0.5 * jnp.log(jnp.where(mask, ivar, 1.0)) - np.log(ERROR_SCALE), 0.0)[None],
@@ -107,6 +109,12 @@ def _features(example, constants, loglam, names, masked) -> dict[str, jax.Array]
         line = companions.joint_snr(line, odds)
     x = jnp.stack([row for name in names for row in channels[name]], axis=1)  # by rows: turned together they are slow
     return {"x": x, "snr": jnp.where(mask, line, 0.0), "mask": mask}
+
+
+def typical_error(loglam: np.ndarray) -> jax.Array:
+    """Error (P,) of a pixel of a faint galaxy, 1e-17 erg/s/cm2/A: BOSS's median curve with its airglow lines."""
+    instrument = noise.make_instrument(loglam)
+    return instrument.error * jnp.sqrt(1 + instrument.airglow)
 
 
 def fit_continuum(example, ivar: jax.Array, constants: dict[str, jax.Array], loglam: np.ndarray) -> jax.Array:

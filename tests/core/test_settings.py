@@ -41,10 +41,11 @@ def test_a_run_goes_on_that_began_when_there_was_another_setting_of_the_model(na
     assert settings.first_difference(before, lya.get_config())[0] == "model.widths"
 
 
-def test_a_run_goes_on_that_began_before_there_were_twins():
+def test_a_run_goes_on_that_began_before_there_were_twins_and_teachers():
     before, now = lya.get_config(), lya.get_config()
     with before.unlocked():
-        del before.data.twins
+        del before.data.twins, before.model.guided
+        del before.loss.focal_weight, before.loss.teach_weight, before.loss.prior, before.loss.law
     assert settings.first_difference(before, now) is None
     now.data.twins = True
     assert settings.first_difference(before, now) == ("data.twins", False, True)

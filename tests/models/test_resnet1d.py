@@ -154,6 +154,22 @@ def test_gain_and_offset_of_a_folded_pixel_are_its_own():
     np.testing.assert_allclose(logit, expected[:38], atol=1e-6)
 
 
+def test_a_head_without_a_guide_does_not_look_at_the_filter():
+    module, variables, (x, snr, mask) = build_small(guided=False)
+    variables["params"]["PixelHead_0"]["here"] = jnp.zeros((2, PIXELS)).at[1, 70].set(3.0)
+    out = apply(module, variables, x, snr, mask.at[:, 70].set(True))
+    jax.tree.map(np.testing.assert_array_equal, out, apply(module, variables, x, 0 * snr, mask.at[:, 70].set(True)))
+    start = math.log(math.sqrt(2 * math.pi) / 17)
+    np.testing.assert_allclose(out["pixel_logit"][:, 70], 3 + start, rtol=1e-5)
+
+    def total(params):
+        return module.apply({**variables, "params": params}, x, snr, mask)["logit"].sum()
+
+    slope = jax.jit(jax.grad(total))(variables["params"])["PixelHead_0"]
+    kernel = slope["pixel_0"]["kernel"].reshape(4, 3, 4)  # gain, offset and evidence of four pixels
+    assert np.all(kernel[:, 0] == 0) and np.all(np.any(kernel[:, 1:] != 0, axis=(0, 2)))  # a gain of nothing is none
+
+
 def test_bad_pixels_have_no_vote():
     module, variables, (x, snr, mask) = build_small()
     bad = ~mask[0]
