@@ -56,12 +56,17 @@ def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = Non
         raise UserError(f"config.data.source is {config.data.source!r}: expected one of {', '.join(sources)}.")
     if config.data.get("twins", False) and config.data.source != "simulate":
         raise UserError(f"config.data.twins is of fresh mocks, not of config.data.source {config.data.source!r}.")
+    if _taught(config) and config.data.source != "simulate":
+        raise UserError(
+            f"config.loss.teach_weight teaches odds of fresh mocks: config.data.source {config.data.source!r} does not "
+            "hold their continuum and noise. Take 'simulate'."
+        )
     if config.data.source == "tfds":
         from lensjax.data.source import load_split
 
         arrays = {split: load_split(config, split) for split in SPLITS}
         share = config.data.get("lens_share", 0.0)
-        return from_arrays(arrays["train"], arrays["test"], config.train.batch_size, config.seed, share, unseen(config))
+        return from_arrays(arrays["train"], arrays["test"], config.train.batch_size, config.seed, share)
     if config.data.source == "cutouts":
         from lensjax.data.cutouts import load_cutouts
 
@@ -76,10 +81,9 @@ def make_batches(config: Any, simulator: Callable | None = None, mesh: Any = Non
     return from_simulator(simulate, config, mesh or sharding.make_mesh(), twins)
 
 
-def unseen(config: Any) -> tuple[str, ...]:
-    """Names of what batches leave out of a mock's truth."""
-    taught = config.get("loss", {}).get("teach_weight")
-    return tuple(name for name in ORACLE if not (taught and name in TAUGHT))
+def _taught(config: Any) -> tuple[str, ...]:
+    """Names of the truth that training looks at."""
+    return TAUGHT if config.get("loss", {}).get("teach_weight") else ()
 
 
 def make_simulator(config: Any) -> Callable[[jax.Array], Batch]:
@@ -128,7 +132,7 @@ def from_simulator(
             f"config.train.batch_size is {size}: twins on {mesh.size} devices need a multiple of {2 * mesh.size}."
         )
 
-    left_out = unseen(config)
+    left_out = set(ORACLE).difference(_taught(config))
 
     def draw(simulate: Callable[[jax.Array], Batch], share: int) -> Callable[..., Batch]:
         """Of simulate(key) -> `share` examples."""
@@ -196,14 +200,12 @@ def shared_rows(label: np.ndarray, share: float, size: int, seed: int, step: int
     return np.random.default_rng([seed, step]).permutation(np.concatenate(chosen))
 
 
-def from_arrays(
-    train: Batch, test: Batch, size: int, seed: int, share: float = 0.0, left_out: tuple[str, ...] = ORACLE
-) -> Batches:
+def from_arrays(train: Batch, test: Batch, size: int, seed: int, share: float = 0.0) -> Batches:
     """Batches of two dicts of arrays with a common leading axis, memory-mapped or not; this process's rows of each.
 
-    share: of a training batch, objects with label 1 (`shared_rows`); 0: as they come. left_out: names of arrays.
+    share: of a training batch, objects with label 1 (`shared_rows`); 0: as they come.
     """
-    keep = [name for name in train if name not in left_out]
+    keep = [name for name in train if name not in ORACLE]
     n_train, n_test = len(train[keep[0]]), len(test[keep[0]])
     local = sharding.local_rows(size)
 

@@ -6,7 +6,6 @@ down. A network that is told it learns of every spectrum how likely a line is th
 odds do not depend on how many of those have lines, nor on how bright they are.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 
 from lensjax.core.errors import UserError
+from lensjax.models.heads import EXCLUDED
 from lensjax.physics import filters, grid
 from lensjax.sims import draws, lya, noise
 
@@ -23,7 +23,6 @@ WIDTHS = 5  # of lines that are tried, equally likely
 FLUXES = 40  # the same, of the law "lesser"
 HALF = 9  # pixels each way of their profiles
 PIXEL = (1 / 12, 1 / 12)  # variances, of a pixel's extent and of a centre somewhere in it, pixels
-EXCLUDED = -1e9  # log odds of a masked pixel
 PIXEL_RANGE, RANGE = (-5.0, 9.0), (-4.0, 4.0)  # of log odds of a pixel, and of a spectrum, within which they matter
 PIXEL_SHARE = 5.0  # of the mean over the pixels in the distance
 
@@ -43,21 +42,23 @@ def make_odds(config: Any) -> Callable[[dict[str, jax.Array], jax.Array], tuple[
     _check(config)
     loglam = grid.window(*config.data.window)
     angstrom = noise.make_instrument(loglam).wave * np.float32(np.log(10) * grid.STEP)
-    sigmas = make_widths(config, loglam)
+    widths = make_widths(config, loglam)
     mean_over = LAWS[config.loss.law]
     prior = np.log(config.loss.prior / (1 - config.loss.prior))
 
+    def of_pixels(flux: jax.Array, continuum: jax.Array, sigma: jax.Array, mask: jax.Array) -> jax.Array:
+        ivar, terms = jnp.where(mask, sigma**-2.0, 0.0), []
+        signal = (flux - continuum) * ivar
+        for width in widths:
+            profile = make_profile(width)
+            inverse = jnp.maximum(filters.correlate(ivar, profile**2), 1e-6)
+            unit = 1 / (np.float32(np.sqrt(2 * np.pi) * width) * angstrom)  # peak of a line of flux 1
+            terms.append(mean_over(filters.correlate(signal, profile) / inverse, inverse, unit))
+        return jnp.where(mask, jax.nn.logsumexp(jnp.stack(terms), axis=0) - np.log(WIDTHS), EXCLUDED)
+
     def odds(mocks: dict[str, jax.Array], mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-        weight = jnp.where(mask, mocks["sigma"] ** -2.0, 0.0)
-        signal, terms = (mocks["flux"] - mocks["continuum"]) * weight, []
-        for sigma in sigmas:
-            profile = make_profile(sigma)
-            inverse = jnp.maximum(correlate(weight, profile**2), 1e-6)
-            unit = 1 / (np.float32(np.sqrt(2 * np.pi) * sigma) * angstrom)  # peak of a line of flux 1
-            terms.append(mean_over(correlate(signal, profile) / inverse, inverse, unit[None]))
-        of_pixels = jax.nn.logsumexp(jnp.stack(terms), axis=0) - np.log(WIDTHS)
-        of_pixels = jnp.where(mask, of_pixels, EXCLUDED)
-        return of_pixels, jax.nn.logsumexp(of_pixels, axis=1) - np.log(len(loglam)) + prior
+        pixels = jax.vmap(of_pixels)(mocks["flux"], mocks["continuum"], mocks["sigma"], mask)
+        return pixels, jax.nn.logsumexp(pixels, axis=1) - np.log(len(loglam)) + prior
 
     return odds
 
@@ -83,19 +84,17 @@ def make_widths(config: Any, loglam: np.ndarray) -> np.ndarray:
     return np.sqrt((kms / grid.PIXEL_KMS) ** 2 + float(instrument.lsf[middle]) ** 2 + sum(PIXEL))
 
 
-def make_profile(sigma: float) -> np.ndarray:
-    """A Gaussian of peak 1 and standard deviation sigma, pixels: (2 HALF + 1,)."""
-    return np.exp(-0.5 * (np.arange(-HALF, HALF + 1) / sigma) ** 2).astype(np.float32)
-
-
-def correlate(x: jax.Array, profile: np.ndarray) -> jax.Array:
-    """Sums of x (N, P) under the profile (2 HALF + 1,) centred on every pixel, (N, P)."""
-    padded = filters.lengthen(x, HALF, HALF)
-    return functools.reduce(jnp.add, [tap * padded[:, i : i + x.shape[1]] for i, tap in enumerate(profile)])
+def make_profile(width: float) -> np.ndarray:
+    """A Gaussian of peak 1 and standard deviation `width`, pixels: (2 HALF + 1,) float32."""
+    kernel = filters.gaussian_kernel(width, 2 * HALF + 1)
+    return kernel / kernel.max()
 
 
 def _mean_over_paper(best: jax.Array, inverse: jax.Array, unit: jax.Array) -> jax.Array:
-    """Log of the mean of exp(A best / v - A^2 / 2 v), v = 1 / inverse, over an exponential of peaks A above a floor."""
+    """Log of the mean of exp(A best / v - A^2 / 2 v), v = 1 / inverse, over an exponential of peaks A above a floor.
+
+    best, and what is returned: (P,); best and the root of v in 1e-17 erg/s/cm2/A; unit: (P,) peak of a line of flux 1.
+    """
     floor, scale = lya.PAPER_PEAK, lya.PAPER_PEAK_SCALE
     centre, error = best - 1 / (scale * inverse), jax.lax.rsqrt(inverse)
     constant = 0.5 * np.log(2 * np.pi) + floor / scale - np.log(scale)

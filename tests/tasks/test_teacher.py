@@ -102,6 +102,13 @@ def test_batches_hold_no_truth_where_nothing_is_taught():
     assert not {"continuum", "sigma"} & make_batches(setting).train(0).keys()
 
 
+def test_published_sets_do_not_teach():
+    setting = config()
+    setting.data.source = "tfds"
+    with pytest.raises(UserError, match=r"data\.source 'tfds' does not hold their continuum and noise"):
+        make_batches(setting)
+
+
 def test_what_cannot_be_taught_is_refused():
     for change, sentence in (
         ({"dirt": 1.0}, "only the odds of clean mocks"),
