@@ -80,6 +80,7 @@ def default() -> config_dict.ConfigDict:
     # Of the distance to the odds that the simulator knows (tasks/teacher.py: clean mocks, Gaussian lines), where
     # `prior` of all spectra have a line, of fluxes by `law` ("paper" or "lesser"); 0: labels alone teach.
     config.loss.teach_weight = 0.0
+    config.loss.soft_weight = 0.0  # with it: of the cross-entropy with the probability that these odds mean
     config.loss.prior = 1 / 15
     config.loss.law = "paper"
     config.loss.kind_weight = 0.2
@@ -115,7 +116,8 @@ def taught(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config = paper(config)
     config.data.source = "simulate"
     config.sim.update(dict(line_law="snr", snr_range=(2.5, 8.0), line_fraction=0.7))
-    config.model.update(dict(channels=("flux", "scaled"), widths=(64, 64, 64, 64, 64, 64, 96, 96), fold=4, norm="none"))
+    config.model.channels = ("flux", "scaled", "blind")
+    config.model.update(dict(widths=(64, 64, 64, 64, 64, 64, 96, 96), fold=4, norm="none"))
     config.model.update(dict(locate=True, guided=False, dropout=0.0))
     config.loss.update(dict(teach_weight=1.0, focal_weight=0.0, locate_weight=0.0))
     config.train.steps = config.train.eval_every = 20_000  # metrics of this mixture choose no step: the last

@@ -17,8 +17,8 @@ DATA = "data.txt"  # in a workdir: which objects it is trained on
 # Keys of config.model that say how a machine runs the network: the user's, whatever the weights were trained with.
 OF_THE_MACHINE = ("chunk", "dtype")
 # What a run had that began before there was such a setting.
-ABSENT = {"data.twins": False, "model.guided": True}
-ABSENT |= {"loss.focal_weight": 1.0, "loss.teach_weight": 0.0, "loss.prior": 1 / 15, "loss.law": "paper"}
+ABSENT = {"data.twins": False, "model.guided": True, "loss.focal_weight": 1.0, "loss.teach_weight": 0.0}
+ABSENT |= {"loss.soft_weight": 0.0, "loss.prior": 1 / 15, "loss.law": "paper"}
 # Of the frozen ones; model.conv and model.pointwise are of runs that began before they were gone.
 LOOSE = ("data.dir", "model.conv", "model.pointwise", *(f"model.{name}" for name in OF_THE_MACHINE))
 

@@ -154,8 +154,9 @@ def make_objective(config: Any) -> Objective:
 
     Focal loss, plus `loss.locate_weight` times the localisation loss of a network that has pixel logits, plus
     `loss.kind_weight` times the cross-entropy of the line's kind. With `loss.teach_weight` the distance to the odds
-    that the simulator knows (tasks/teacher.py) is added, and the focal loss has `loss.focal_weight`. UserError for
-    unknown kinds, and for what cannot be taught.
+    that the simulator knows (tasks/teacher.py) is added, with `loss.soft_weight` beside it the cross-entropy with the
+    probability they mean, and the focal loss has `loss.focal_weight`. UserError for unknown kinds, and for what cannot
+    be taught.
     """
     loss, loglam, kinds = config.loss, grid.window(*config.data.window), config.model.get("kinds", "")
     if kinds and kinds not in KINDS:
@@ -178,6 +179,9 @@ def make_objective(config: Any) -> Objective:
             metrics["odds"] = jnp.mean(teacher.distance(logit, of_spectra, teacher.RANGE))
             pixels = jnp.mean(mask * teacher.distance(out["pixel_logit"], of_pixels, teacher.PIXEL_RANGE))
             value = value + loss.teach_weight * (metrics["odds"] + teacher.PIXEL_SHARE * pixels)
+            if loss.get("soft_weight"):
+                metrics["soft"] = teacher.soft(logit, of_spectra, loss.prior, config.sim.line_fraction)
+                value = value + loss.soft_weight * metrics["soft"]
         if kinds:
             metrics["kind"] = losses.kind(out["kind_logit"], KINDS[kinds](rows), label, share)
             value = value + loss.kind_weight * metrics["kind"]

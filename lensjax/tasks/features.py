@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lensjax.core.errors import UserError
-from lensjax.fit import robust, templates
+from lensjax.fit import blind, robust, templates
 from lensjax.physics import filters, grid, lines
 from lensjax.sims import continua, noise
 from lensjax.sims.lya import lens_mask, masked_lines
@@ -36,6 +36,7 @@ ERROR_SCALE = 0.5  # 1e-17 erg/s/cm2/A, typical
 CHANNELS = {
     "flux": 1,  # as it is: the paper's only input
     "scaled": 1,  # the flux over the survey's typical error at each wavelength, a fixed curve
+    "blind": 1,  # the same, less templates at the redshift that the flux alone tells, as far as it does
     "residual": 1,  # (flux - templates) / error, errors rescaled to the object's own scatter
     "snr": len(FILTERS),  # matched-filter S/N of the residual for several profiles
     "log_error": 1,
@@ -72,7 +73,7 @@ def make_features(config: Any) -> tuple[Features, dict[str, jax.Array]]:
     masked = masked_lines(config)
 
     def features(example: dict[str, jax.Array], constants: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        return _features(example, constants, loglam, names, masked)
+        return _features(example, constants, loglam, names, masked, tuple(config.sim.redshift))
 
     return features, constants
 
@@ -83,7 +84,7 @@ def make_templates(config: Any, library: continua.Library) -> np.ndarray:
     return continua.principal(library, config.model.get("templates", 6), (low / (1 + farthest), high / (1 + nearest)))
 
 
-def _features(example, constants, loglam, names, masked) -> dict[str, jax.Array]:
+def _features(example, constants, loglam, names, masked, redshift) -> dict[str, jax.Array]:
     wave = jnp.asarray(grid.wave(loglam), jnp.float32)
     mask = (example["ivar"] > 0) & ~lens_mask(wave, example["z"], masked)
     ivar = jnp.where(mask, example["ivar"], 0.0)
@@ -102,6 +103,10 @@ def _features(example, constants, loglam, names, masked) -> dict[str, jax.Array]
         "scale": jnp.full((1, len(loglam)), 1.0) * jnp.log(scale),
         "veto": _veto(example["z"], loglam)[None],
     }
+    if "blind" in names:
+        error, basis = typical_error(loglam), templates.Basis(constants["loglam0"], constants["templates"])
+        without = example["flux"] - blind.fit_blind(example["flux"], error, mask, basis, loglam, redshift)
+        channels["blind"] = jnp.clip(jnp.where(mask, without / error, 0.0), -CLIP, CLIP)[None]
     line = marginal_snr(snr)
     if "companions" in names:
         others, odds = companions.beside(snr[companions.FILTER], mask)

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.scipy.special import log_ndtr
 
 from lensjax.core.errors import UserError
@@ -64,15 +65,21 @@ def make_odds(config: Any) -> Callable[[dict[str, jax.Array], jax.Array], tuple[
 
 
 def _check(config: Any) -> None:
+    loss, law = config.loss, config.sim.line_law
     if config.sim.dirt or config.sim.line_profile != "gaussian" or config.sim.whole_range:
         raise UserError(
-            f"config.loss.teach_weight is {config.loss.teach_weight:g}: only the odds of clean mocks with Gaussian "
+            f"config.loss.teach_weight is {loss.teach_weight:g}: only the odds of clean mocks with Gaussian "
             "lines are known (config.sim.dirt 0, line_profile 'gaussian', whole_range False, as in lya.py:paper)."
         )
-    if config.loss.law not in LAWS:
-        raise UserError(f"config.loss.law is {config.loss.law!r}: expected one of {', '.join(LAWS)}.")
+    if loss.law not in LAWS:
+        raise UserError(f"config.loss.law is {loss.law!r}: expected one of {', '.join(LAWS)}.")
     if not config.model.locate:
         raise UserError("config.loss.teach_weight teaches odds of pixels, which config.model.locate False has not.")
+    if loss.get("soft_weight") and law != loss.law:
+        raise UserError(
+            f"config.loss.soft_weight weighs mocks as a survey has them, by the law {loss.law!r}: config.sim.line_law "
+            f"{law!r} has to be the same."
+        )
 
 
 def make_widths(config: Any, loglam: np.ndarray) -> np.ndarray:
@@ -118,3 +125,16 @@ def distance(told: jax.Array, true: jax.Array, limits: tuple[float, float]) -> j
     certain = ((true >= high) & (told > high)) | ((true <= low) & (told < low))
     miss = jnp.abs(jnp.where(certain, 0.0, told - jnp.clip(true, low, high)))
     return jnp.where(miss < 1, 0.5 * miss**2, miss - 0.5)
+
+
+def soft(told: jax.Array, true: jax.Array, prior: float, fraction: float) -> jax.Array:
+    """Mean cross-entropy (nat) of logits (N,) with the probabilities that log odds true (N,) mean, as in a survey.
+
+    `distance` makes a network tell the mean of the log odds that a spectrum could have, given what it cannot know (its
+    continuum); this, their probability. That mean is over mocks as a survey has them, with a line in `prior` of all; of
+    mocks with a line in `fraction`, one whose probability is p then counts
+    1 / (p fraction / prior + (1 - p) (1 - fraction) / (1 - prior)).
+    """
+    probability = jax.nn.sigmoid(true)
+    ratio = probability * fraction / prior + (1 - probability) * (1 - fraction) / (1 - prior)
+    return jnp.mean(optax.losses.sigmoid_binary_cross_entropy(told, probability) / ratio)

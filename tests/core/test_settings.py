@@ -45,7 +45,8 @@ def test_a_run_goes_on_that_began_before_there_were_twins_and_teachers():
     before, now = lya.get_config(), lya.get_config()
     with before.unlocked():
         del before.data.twins, before.model.guided
-        del before.loss.focal_weight, before.loss.teach_weight, before.loss.prior, before.loss.law
+        del before.loss.focal_weight, before.loss.teach_weight, before.loss.soft_weight
+        del before.loss.prior, before.loss.law
     assert settings.first_difference(before, now) is None
     now.data.twins = True
     assert settings.first_difference(before, now) == ("data.twins", False, True)

@@ -52,6 +52,18 @@ def test_shapes_and_finiteness_even_without_a_single_good_pixel():
     assert not np.asarray(RUN(empty)["mask"]).any()
 
 
+def test_flux_alone_finds_the_galaxy_whatever_errors_and_redshift_are_said_to_be():
+    config = lya.get_config("taught")
+    extract, constants = make_features(config)
+    run = jax.jit(lambda one: extract(one, constants))
+    one = example()
+    x, mask = np.asarray(run(one)["x"])[:, 2], np.asarray(run(one)["mask"])
+    white = np.random.default_rng(0).normal(size=len(LOGLAM))
+    assert np.corrcoef(x[mask], (white / features.typical_error(LOGLAM))[mask])[0, 1] > 0.97
+    other = {**one, "ivar": 9 * one["ivar"], "z": one["z"] + 1e-6}
+    np.testing.assert_array_equal(run(other)["x"], run(one)["x"])
+
+
 def test_residual_of_a_galaxy_is_its_noise():
     residual = channel(RUN(example()), "residual")
     good = np.asarray(RUN(example())["mask"])

@@ -23,7 +23,7 @@ LOGLAM = grid.window(*WINDOW)
 
 def config(**loss):
     config = lya.get_config("taught")
-    config.data.window, config.model.widths = WINDOW, (4, 4)
+    config.data.window, config.model.widths, config.model.channels = WINDOW, (4, 4), ("flux", "scaled")
     config.sim.line_fraction, config.sim.line_law = 0.5, "paper"
     config.loss.update(loss)
     return config
@@ -77,6 +77,22 @@ def test_certain_the_right_way_is_no_distance():
     np.testing.assert_allclose(teacher.distance(told, true, (-4.0, 4.0)), expected, rtol=1e-6)
 
 
+def test_soft_targets_are_those_of_a_survey_whatever_the_mixture_of_mocks():
+    setting = config(prior=0.2)
+    odds, told, weights = teacher.make_odds(setting), [], []
+    for fraction in (0.2, 0.6):
+        setting.sim.line_fraction = fraction
+        mocks = jax.jit(jax.vmap(make_simulator(setting)))(jax.random.split(jax.random.key(5), 8_000))
+        _, true = jax.jit(odds)(mocks, mocks["ivar"] > 0)
+        brightness = jnp.mean(mocks["flux"], axis=1)
+        logit = jnp.clip(0.5 * (brightness - brightness.mean()) - 1.4, -5, 5)  # of a network that knows little
+        told.append(float(teacher.soft(logit, true, 0.2, fraction)))
+        weights.append(float(teacher.soft(jnp.zeros_like(true), true, 0.2, fraction)) / np.log(2))
+        by_hand = -np.mean(np.where(mocks["label"] > 0.5, *jax.nn.log_sigmoid(jnp.stack([logit, -logit]))))
+        assert fraction > 0.2 or told[0] == pytest.approx(by_hand, rel=0.03)
+    assert weights == pytest.approx([1, 1], abs=0.03) and told[1] == pytest.approx(told[0], rel=0.04)
+
+
 def test_a_network_learns_what_it_is_taught_and_sees_no_truth():
     setting = config()
     setting.train.batch_size, setting.data.num_test = 32, 32
@@ -94,6 +110,18 @@ def test_a_network_learns_what_it_is_taught_and_sees_no_truth():
     out = jax.jit(task.predict)(state.params, state.model_state, seen)
     hidden = {**seen, "ivar": jnp.where(seen["ivar"] > 0, 1.0, 0.0)}  # of the errors it sees where there are none
     np.testing.assert_allclose(jax.jit(task.predict)(state.params, state.model_state, hidden)["logit"], out["logit"])
+
+
+def test_a_network_learns_the_probabilities_of_a_survey():
+    setting = config(soft_weight=10.0, teach_weight=0.01)
+    setting.train.batch_size = 32
+    task, tx = make_task(setting), optax.adam(1e-2)
+    batch, state = make_batches(setting).train(0), jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0))
+    step, history = jax.jit(make_train_step(task, tx)), []
+    for _ in range(60):
+        state, metrics = step(state, batch, jax.random.key(1))
+        history.append(float(metrics["soft"]))
+    assert history[-1] < 0.6 * history[0]
 
 
 def test_batches_hold_no_truth_where_nothing_is_taught():
@@ -120,6 +148,10 @@ def test_what_cannot_be_taught_is_refused():
             classify.make_objective(setting)
     with pytest.raises(UserError, match=r"config\.loss\.law is 'snr': expected one of paper, lesser"):
         classify.make_objective(config(law="snr"))
+    with pytest.raises(UserError, match=r"by the law 'paper': config\.sim\.line_law 'lesser' has to be the same"):
+        setting = config(soft_weight=1.0)
+        setting.sim.line_law = "lesser"
+        classify.make_objective(setting)
     setting = config()
     setting.model.locate = False
     with pytest.raises(UserError, match="teaches odds of pixels"):
