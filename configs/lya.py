@@ -120,7 +120,7 @@ def taught(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.model.update(dict(widths=(64, 64, 64, 64, 64, 64, 96, 96), fold=4, norm="none"))
     config.model.update(dict(locate=True, guided=False, dropout=0.0))
     config.loss.update(dict(teach_weight=1.0, focal_weight=0.0, locate_weight=0.0))
-    config.train.steps = config.train.eval_every = 20_000  # metrics of this mixture choose no step: the last
+    config.train.steps = config.train.eval_every = 12_000  # metrics of this mixture choose no step: the last
     return config
 
 
