@@ -1,6 +1,7 @@
 """The continuum at no known redshift: beside a loop over redshifts, and on galaxies whose truth is known."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -65,3 +66,9 @@ def test_what_is_masked_has_no_say_and_nothing_has_an_answer_too():
     mask = np.arange(len(LOGLAM)) % 7 > 0
     np.testing.assert_array_equal(FIT(flux, mask), FIT(np.where(mask, flux, 1e4).astype(np.float32), mask))
     assert np.isfinite(FIT(flux, ~ALL)).all()
+
+
+def test_it_lowers_for_cuda_alone_and_batched():
+    flux, mask = jnp.zeros((3, len(LOGLAM))), jnp.ones((3, len(LOGLAM)), bool)
+    for function, given in ((FIT, (flux[0], mask[0])), (jax.jit(jax.vmap(FIT)), (flux, mask))):
+        assert jax.export.export(function, platforms=["cuda"])(*given).platforms == ("cuda",)
