@@ -8,7 +8,7 @@ from lensjax.fit import templates
 from lensjax.physics import filters, grid
 
 STEP = 4  # pixels from one redshift that is tried to the next: 276 km/s, within the width of a galaxy's own lines
-TEMPLATES = 3  # the mean galaxy and two axes: more of them, free at every redshift, tell redshifts apart less well
+TEMPLATES = 3  # the mean galaxy and two axes of the scatter about it; three more change next to nothing
 ROUNDS = 2  # of which the first fills the pixels that are masked
 FREE = 1e-6  # precision of a coefficient that nothing holds
 LEAST = 1e-3  # of the variance, where a fit is all but perfect
@@ -26,10 +26,11 @@ def fit_blind(
     """Posterior mean of a galaxy's continuum (P,), its redshift and brightness unknown; in the unit of the flux.
 
     At each redshift, `STEP` pixels apart, templates are fitted in closed form. With b their moments with the flux and G
-    the normal matrix, the evidence of a redshift is exp(b G^-1 b / 2 v) / sqrt(det G), where v, the variance that the
-    best one leaves, stands for how far the errors are off; the fits are averaged with it as their weight. The first
-    template, the mean galaxy, is free; coefficients of the others have a Gaussian prior about zero (`WIDTH`). G is of
-    all pixels, and so the same for all spectra: masked pixels are 0 at first, then what the fit says they are.
+    the normal matrix, the evidence of a redshift (MacKay 1992, Neural Computation 4, 415) is exp(b G^-1 b / 2 v) /
+    sqrt(det G), where v, the variance that the best one leaves, stands for how far the errors are off; the fits are
+    averaged with it as their weight. The first template, the mean galaxy, is free; coefficients of the others have a
+    Gaussian prior about zero (`WIDTH`). G is of all pixels, and so the same for all spectra: masked pixels are 0 at
+    first, then what the fit says they are.
 
     Args:
         flux: (P,) 1e-17 erg/s/cm2/A.

@@ -163,6 +163,8 @@ def make_objective(config: Any) -> Objective:
         raise UserError(f"config.model.kinds is {kinds!r}: expected nothing, or one of {', '.join(KINDS)}.")
 
     odds = teacher.make_odds(config) if loss.get("teach_weight") else None
+    if loss.get("soft_weight") and not odds:
+        raise UserError("config.loss.soft_weight is of taught odds: set config.loss.teach_weight too, however small.")
 
     def objective(out: Rows, mask: jax.Array, rows: Rows, batch: Rows) -> tuple[jax.Array, Rows]:
         logit, label = out["logit"], rows["label"].astype(jnp.float32)

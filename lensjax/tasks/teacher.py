@@ -131,9 +131,9 @@ def soft(told: jax.Array, true: jax.Array, prior: float, fraction: float) -> jax
     """Mean cross-entropy (nat) of logits (N,) with the probabilities that log odds true (N,) mean, as in a survey.
 
     `distance` makes a network tell the mean of the log odds that a spectrum could have, given what it cannot know (its
-    continuum); this, their probability. That mean is over mocks as a survey has them, with a line in `prior` of all; of
-    mocks with a line in `fraction`, one whose probability is p then counts
-    1 / (p fraction / prior + (1 - p) (1 - fraction) / (1 - prior)).
+    continuum); this, their probability (soft targets: Hinton et al. 2015, arXiv:1503.02531). That mean is over mocks
+    as a survey has them, with a line in `prior` of all; of mocks with a line in `fraction`, one whose probability is p
+    then counts 1 / (p fraction / prior + (1 - p) (1 - fraction) / (1 - prior)).
     """
     probability = jax.nn.sigmoid(true)
     ratio = probability * fraction / prior + (1 - probability) * (1 - fraction) / (1 - prior)

@@ -152,6 +152,8 @@ def test_what_cannot_be_taught_is_refused():
         setting = config(soft_weight=1.0)
         setting.sim.line_law = "lesser"
         classify.make_objective(setting)
+    with pytest.raises(UserError, match=r"set config\.loss\.teach_weight too"):
+        classify.make_objective(config(soft_weight=1.0, teach_weight=0.0))
     setting = config()
     setting.model.locate = False
     with pytest.raises(UserError, match="teaches odds of pixels"):
