@@ -23,7 +23,7 @@ def survey(count: int) -> bands.Sorted:
     """Clustered unit vectors, magnitudes with exponential counts below 20."""
     rng = np.random.default_rng(0)
     mag = np.sort(20 + np.log10(rng.uniform(size=count)) / SLOPE).astype(np.float32)
-    vectors = rng.standard_normal((count, DIMENSIONS), dtype=np.float32)
+    vectors = rng.standard_normal(out=bands.aligned((count, DIMENSIONS)), dtype=np.float32)
     vectors += 0.7 * rng.standard_normal((200, DIMENSIONS), dtype=np.float32)[rng.integers(0, 200, count)]
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return bands.Sorted(vectors, *bands.windows(mag, WINDOW))

@@ -27,6 +27,7 @@ from lensjax.core import sharding
 
 TILE = 1024  # rows of a product, and of what is held together
 AHEAD = 2  # tiles for each thread, in work or waiting
+ALIGNMENT = 64  # bytes; anything else is copied for each product
 SLACK = 3.5  # standard deviations by which the sample's rank is lowered: fewer rows are searched again
 
 
@@ -49,6 +50,12 @@ class Found(NamedTuple):
     similarity: np.ndarray
 
 
+def aligned(shape: tuple[int, int]) -> np.ndarray:
+    """float32 with anything in it, where XLA on a CPU reads it in place, as it does a memory-mapped .npy file."""
+    memory = np.empty(4 * math.prod(shape) + ALIGNMENT, np.uint8)
+    return memory[-memory.ctypes.data % ALIGNMENT :][: 4 * math.prod(shape)].view(np.float32).reshape(shape)
+
+
 def windows(mag: np.ndarray, window: float) -> tuple[np.ndarray, np.ndarray]:
     """(low, high) of sorted magnitudes (N,) and a window each way; 0: no window.
 
@@ -62,22 +69,24 @@ def windows(mag: np.ndarray, window: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pack(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Entries as uint64 that sort as their values do, of equal ones the earlier column last; none of them is 0.
+    """Entries as int64 that sort as their values do, of equal ones the earlier column last.
 
-    values (...) float32, columns (...) below 2^32. One array is sorted and moved twice as fast as two.
+    values (...) float32, columns (...) below 2^31. One array is sorted and moved twice as fast as two.
     """
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))  # negative numbers sort backwards by their bits
-    return ordered.astype(np.uint64) << np.uint64(32) | ~columns.astype(np.uint32)
+    bits = np.ascontiguousarray(values, np.float32).view(np.int32)
+    ordered = bits ^ ((bits >> 31) & MAGNITUDE_BITS)  # negative numbers sort backwards by their bits
+    return ordered.astype(np.int64) << 32 | (~columns.astype(np.int32)).view(np.uint32)
 
 
 def unpack(keys: np.ndarray) -> Found:
-    """Undoes `pack`, of the best first; where a key is 0, there is no entry."""
-    ordered = (keys >> np.uint64(32)).astype(np.uint32)
-    bits = np.where(ordered >> 31, ordered & np.uint32((1 << 31) - 1), ~ordered)
-    empty = keys == 0
-    values = np.where(empty, np.float32(-np.inf), bits.view(np.float32))
-    return Found(np.where(empty, -1, (~keys.astype(np.uint32)).astype(np.int32)), values)
+    """Undoes `pack`; of NONE column -1 and -inf."""
+    ordered = (keys >> 32).astype(np.int32)
+    values = (ordered ^ ((ordered >> 31) & MAGNITUDE_BITS)).view(np.float32)
+    return Found(~keys.astype(np.int32), values)
+
+
+MAGNITUDE_BITS = np.int32(2**31 - 1)  # of a float32: all but the sign
+NONE = pack(np.array([-np.inf]), np.array([-1]))[0]  # the key where there is no entry: below those of all cosines
 
 
 class Entries(NamedTuple):
@@ -110,17 +119,21 @@ class Candidates:
         if self.number.sum() > len(self.threshold) * (self.k + TILE):
             best = self.best()
             self.threshold = np.maximum(self.threshold, unpack(best[:, -1]).similarity)
-            self.number = np.count_nonzero(best, 1)
-            self.parts = [Entries(self.number.copy(), best[best > 0])]
+            self.number = np.count_nonzero(best != NONE, 1)
+            self.parts = [Entries(self.number.copy(), best[best != NONE])]
 
     def best(self) -> np.ndarray:
-        """The keys of the k best of every row (n, k), best first, 0 where there are fewer."""
-        table = np.zeros((len(self.number), max(self.k, int(self.number.max()))), np.uint64)
-        end = np.arange(len(table)) * table.shape[1]
+        """The keys of the k best of every row (n, k), best first, NONE where there are fewer."""
+        width = max(self.k, int(self.number.max()))
+        table = np.full((len(self.number), width), NONE)
+        end = np.arange(len(table)) * width
         for count, keys in self.parts:
             end += count
             table.reshape(-1)[np.repeat(end - np.cumsum(count), count) + np.arange(len(keys))] = keys
-        return np.sort(np.partition(table, table.shape[1] - self.k)[:, -self.k :])[:, ::-1]
+        table.partition(width - self.k, axis=1)
+        best = table[:, width - self.k :]
+        best.sort(axis=1)
+        return best[:, ::-1]
 
 
 class _Queries(NamedTuple):
@@ -148,16 +161,16 @@ def all_neighbours(objects: Sorted, k: int) -> Generator[tuple[slice, Found], No
             waiting[start] = _queries(objects, objects.unit[rows], span, k, np.arange(rows.start, rows.stop))
         return waiting[start]
 
-    def pairs() -> Iterator[tuple[_Queries, int, _Queries | None]]:
+    def pairs() -> Iterator[tuple[_Queries, int, _Queries]]:
         for start in range(0, len(objects.unit), TILE):
             given = queries(start)
             for other in range(start, int(given.high.max()), TILE):
-                yield given, other, queries(other) if other != start else None
+                yield given, other, queries(other)
 
     with _threads() as pool:
-        for (given, other, transposed), (own, others) in _ahead(pool, functools.partial(_hits, objects), pairs()):
-            given.candidates.add(own)
-            if transposed:
+        for (given, other, transposed), hits in _ahead(pool, functools.partial(_hits, objects), pairs()):
+            for own, others in hits:
+                given.candidates.add(own)
                 transposed.candidates.add(others)
             if other + TILE >= given.high.max():
                 start = int(given.own[0])
@@ -181,8 +194,9 @@ def neighbours_of(
         queries = _queries(objects, unit, span, k, np.full(len(unit), -1) if own is None else own)
         tiles = range(int(span[0].min()) // TILE * TILE, int(span[1].max()), TILE)
         calls = ((queries, first, None) for first in tiles)
-        for _, (found, _) in _ahead(pool, functools.partial(_hits, objects), calls):
-            queries.candidates.add(found)
+        for _, hits in _ahead(pool, functools.partial(_hits, objects), calls):
+            for found, _ in hits:
+                queries.candidates.add(found)
         return _complete(objects, queries)
 
 
@@ -192,56 +206,75 @@ def _queries(
     return _Queries(unit, *span, own, Candidates(_thresholds(objects, unit, span, k), k))
 
 
-def _hits(objects: Sorted, queries: _Queries, first: int, others: _Queries | None) -> tuple[Entries, Entries | None]:
+def _hits(
+    objects: Sorted, queries: _Queries, first: int, others: _Queries | None
+) -> list[tuple[Entries, Entries | None]]:
     """Of the tile of rows from `first` on, what is above the queries' thresholds, and above those of the `others`,
-    whose rows are the tile's columns."""
-    part, end = _needed(queries, first, len(objects.unit))
-    cosines = _cosines(queries.unit[part], objects.unit[first:end])
-    own = queries.candidates.threshold
-    hit = cosines > own[part, None]
-    if others:
-        theirs = others.candidates.threshold
-        hit |= cosines > theirs[: end - first]
-    _keep_inside(hit, queries.low[part], queries.high[part], queries.own[part], first)
-    flat = np.flatnonzero(hit)
-    rows, columns = np.divmod(flat.astype(np.uint32), np.uint32(max(end - first, 1)))
-    rows, values = rows + np.uint32(part.start), cosines.reshape(-1)[flat]
-    found = Entries.above(own, rows, columns + np.uint32(first), values)
-    return found, Entries.above(theirs, columns, rows + np.uint32(queries.own[0]), values) if others else None
+    whose rows are the tile's columns; then only rows after the query's own, so that a pair is found once."""
+    low = np.maximum(queries.low, queries.own + 1) if others else queries.low
+    own, total, found = queries.candidates.threshold, len(objects.unit), []
+    theirs = others.candidates.threshold if others else np.full(min(TILE, total - first), np.inf, np.float32)
+    for part, tile in _strips(low, queries.high, first, total):
+        limits = own[part], theirs[tile.start - first : tile.stop - first]
+        cosines, hit = _compare(queries.unit[part], objects.unit[tile], *limits)
+        hit = _inside(hit, low[part], queries.high[part], queries.own[part], tile.start)
+        flat = np.flatnonzero(hit)
+        rows, columns = np.divmod(flat.astype(np.uint32), np.uint32(hit.shape[1]))
+        rows, columns, values = rows + np.uint32(part.start), columns + np.uint32(tile.start), cosines.reshape(-1)[flat]
+        other = None
+        if others:
+            other = Entries.above(theirs, columns - np.uint32(first), rows + np.uint32(queries.own[0]), values)
+        found.append((Entries.above(own, rows, columns, values), other))
+    return found
 
 
-def _needed(queries: _Queries, first: int, total: int) -> tuple[slice, int]:
-    """Of a tile of rows from `first` on: which queries have part of it in their window, and where the last one ends.
+def _strips(low: np.ndarray, high: np.ndarray, first: int, total: int) -> list[tuple[slice, slice]]:
+    """Of a tile of rows from `first` on: which queries are to be compared with which rows.
 
-    In quarters of a tile, so that few shapes are compiled.
+    In quarters of a tile, so that few shapes are compiled; quarters that need the same rows are one.
     """
     end, step = min(first + TILE, total), TILE // 4
-    near = np.flatnonzero((queries.high > first) & (queries.low < end))
-    if not len(near):
-        return slice(0, 0), first
-    part = slice(near[0] // step * step, min(-(-(near[-1] + 1) // step) * step, len(queries.unit)))
-    return part, min(end, first + -(-(int(queries.high[part].max()) - first) // step) * step)
+    strips: list[tuple[slice, slice]] = []
+    for start in range(0, len(low), step):
+        part = slice(start, min(start + step, len(low)))
+        near = (high[part] > first) & (low[part] < end)
+        if not near.any():
+            continue
+        begin = first + max(int(low[part][near].min()) - first, 0) // step * step
+        rows = slice(begin, min(end, first - (first - int(high[part][near].max())) // step * step))
+        if strips and strips[-1][1] == rows and strips[-1][0].stop == start:
+            part = slice(strips.pop()[0].start, part.stop)
+        strips.append((part, rows))
+    return strips
 
 
-def _keep_inside(hit: np.ndarray, low: np.ndarray, high: np.ndarray, own: np.ndarray, first: int) -> None:
-    """Of hits (n, m) among the rows from `first` on, strike those outside the query's window and the query itself."""
+def _inside(hit: np.ndarray, low: np.ndarray, high: np.ndarray, own: np.ndarray, first: int) -> np.ndarray:
+    """Hits (n, m) among the rows from `first` on, without those outside the query's window and the query itself."""
     end = first + hit.shape[1]
-    itself = np.flatnonzero((own >= first) & (own < end))
-    hit[itself, own[itself] - first] = False
-    if hit.size and (low.max() > first or high.min() < end):
+    if low.max() > first or high.min() < end:
         number = np.arange(first, end, dtype=np.int32)
-        hit &= (number >= low[:, None].astype(np.int32)) & (number < high[:, None].astype(np.int32))
+        hit = hit & (number >= low[:, None].astype(np.int32)) & (number < high[:, None].astype(np.int32))
+    itself = np.flatnonzero((own >= first) & (own < end))
+    if len(itself):
+        hit = hit.copy()
+        hit[itself, own[itself] - first] = False
+    return hit
 
 
-def _cosines(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """(n, m) of unit vectors (n, D) and (m, D) float32."""
-    ragged = len(one) % (TILE // 4) or len(two) % (TILE // 4)  # a shape of its own to compile
-    return one @ two.T if ragged else np.asarray(_product(one, two))
+def _compare(one: np.ndarray, two: np.ndarray, own: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The cosines (n, m) of unit vectors (n, D) and (m, D), float32, and where they are above one of the limits, (n,)
+    and (m,)."""
+    if len(one) % (TILE // 4) or len(two) % (TILE // 4):  # a shape of its own to compile
+        cosines = one @ two.T
+        return cosines, (cosines > own[:, None]) | (cosines > theirs[None])
+    cosines, hit = _compared(one, two, own, theirs)
+    return np.asarray(cosines), np.asarray(hit)
 
 
 @jax.jit
-def _product(one: jax.Array, two: jax.Array) -> jax.Array:
-    return jnp.matmul(one, two.T, precision=jax.lax.Precision.HIGHEST)
+def _compared(one: jax.Array, two: jax.Array, own: jax.Array, theirs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    cosines = jnp.matmul(one, two.T, precision=jax.lax.Precision.HIGHEST)
+    return cosines, (cosines > own[:, None]) | (cosines > theirs[None])
 
 
 def _ahead(pool: concurrent.futures.Executor, work: Callable[..., Any], calls: Iterable[tuple]) -> Iterator[tuple]:
@@ -290,9 +323,9 @@ def _thresholds(objects: Sorted, queries: np.ndarray, span: tuple[np.ndarray, np
     low, high = span
     first, last = int(low.min()), int(high.max())
     sample = np.unique(np.linspace(first, last - 1, min(TILE, last - first)).astype(np.int64))
-    similarity = np.array(_cosines(queries, objects.unit[sample]))
+    never = np.full(len(queries), np.inf, np.float32), np.full(len(sample), np.inf, np.float32)
     inside = (sample >= low[:, None]) & (sample < high[:, None])
-    similarity[~inside] = -np.inf
+    similarity = np.where(inside, _compare(queries, objects.unit[sample], *never)[0], -np.inf)
     seen, number = inside.sum(1), np.maximum(high - low, 1)
     expected = seen * np.minimum(k / number, 1)
     rank = np.ceil(expected + SLACK * np.sqrt(expected) + 1).astype(np.int64)
@@ -309,7 +342,7 @@ def _complete(objects: Sorted, queries: _Queries) -> Found:
     for i in np.flatnonzero(queries.candidates.number < np.minimum(k, available)):
         keys = pack(objects.unit[low[i] : high[i]] @ queries.unit[i], np.arange(low[i], high[i]))
         if low[i] <= own[i] < high[i]:
-            keys[own[i] - low[i]] = 0
+            keys[own[i] - low[i]] = NONE
         again = np.sort(keys)[::-1][:k]
         best[i, : len(again)] = again
     return unpack(best)

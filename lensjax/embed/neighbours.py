@@ -100,7 +100,7 @@ def prepare(embeddings: Embeddings, settings: Any, asked: np.ndarray, path: path
         )
     order = order[np.argsort(mag[order], kind="stable")]
     shape = (len(order), embeddings.dimensions)
-    unit = np.empty(shape, np.float32) if path is None else create_memmap(path, np.float32, shape)
+    unit = bands.aligned(shape) if path is None else create_memmap(path, np.float32, shape)
     for place in _pieces(np.arange(len(order))):
         unit[place] = normalise(embeddings.take(order[place]))
     place = np.full(total, -1)
