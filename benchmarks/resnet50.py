@@ -3,8 +3,8 @@
 Ours runs as `run.py` does, a device for each core: 256 cutouts a call to embed, 64 a step to train, in two groups of 32
 for batch normalisation. PyTorch embeds by its optimised path (jit.freeze, optimize_for_inference; the features must
 agree), 8 or 32 cutouts a pass, and trains in channels_last, 32 or 64 a step. Both train on given views, so that the
-networks, the loss and the optimiser are compared; our whole step, which also makes the views, is timed beside them. A
-step of each that is not timed comes before those that are.
+networks, the loss and the optimiser are compared; our whole step, which also makes the views, is timed beside them.
+Steps of each that are not timed come before those that are.
 """
 
 import os

@@ -2,8 +2,9 @@
 
 Objects are sorted by magnitude, so that those within the window of any of them are consecutive. Tiles of the matrix of
 similarities are computed one at a time; an entry is kept where it exceeds its row's threshold, estimated from a sample
-so that a little more than k entries do. Where all objects are queries, each tile also serves as its transpose. Rows
-that end with too few entries are searched again in full, so the result is exact whatever the sample said.
+so that a little more than k entries do. Where all objects are queries, each tile also serves as its transpose. A tile
+on an edge of the band is computed in strips, without most of what lies outside. Rows that end with too few entries are
+searched again in full, so the result is exact whatever the sample said.
 
 While some cores or a GPU compute the product of a tile, others pick the entries of another. The products are XLA's: on
 CPUs with AVX-512 nearly twice as fast as those of numpy, which does what is left over of a shape of its own.
@@ -27,7 +28,7 @@ from lensjax.core import sharding
 
 TILE = 1024  # rows of a product, and of what is held together
 AHEAD = 2  # tiles for each thread, in work or waiting
-ALIGNMENT = 64  # bytes; anything else is copied for each product
+ALIGNMENT = 64  # bytes; XLA copies what lies otherwise for each product
 SLACK = 3.5  # standard deviations by which the sample's rank is lowered: fewer rows are searched again
 
 
@@ -267,12 +268,13 @@ def _compare(one: np.ndarray, two: np.ndarray, own: np.ndarray, theirs: np.ndarr
     if len(one) % (TILE // 4) or len(two) % (TILE // 4):  # a shape of its own to compile
         cosines = one @ two.T
         return cosines, (cosines > own[:, None]) | (cosines > theirs[None])
-    cosines, hit = _compared(one, two, own, theirs)
+    cosines, hit = _product(one, two, own, theirs)
     return np.asarray(cosines), np.asarray(hit)
 
 
 @jax.jit
-def _compared(one: jax.Array, two: jax.Array, own: jax.Array, theirs: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _product(one: jax.Array, two: jax.Array, own: jax.Array, theirs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`_compare`."""
     cosines = jnp.matmul(one, two.T, precision=jax.lax.Precision.HIGHEST)
     return cosines, (cosines > own[:, None]) | (cosines > theirs[None])
 
