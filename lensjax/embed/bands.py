@@ -7,7 +7,7 @@ on an edge of the band is computed in strips, without most of what lies outside.
 searched again in full, so the result is exact whatever the sample said.
 
 While some cores or a GPU compute the product of a tile, others pick the entries of another. The products are XLA's: on
-CPUs with AVX-512 nearly twice as fast as those of numpy, which does what is left over of a shape of its own.
+some CPUs nearly twice as fast as those of numpy, which does what is left over of a shape of its own.
 """
 
 import collections
@@ -80,7 +80,7 @@ def pack(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def unpack(keys: np.ndarray) -> Found:
-    """Undoes `pack`; of NONE column -1 and -inf."""
+    """Undoes `pack`, of keys (...) int64; of NONE row -1 and -inf."""
     ordered = (keys >> 32).astype(np.int32)
     values = (ordered ^ ((ordered >> 31) & MAGNITUDE_BITS)).view(np.float32)
     return Found(~keys.astype(np.int32), values)
