@@ -26,7 +26,7 @@ from lensjax.physics import grid
 from lensjax.search import systems
 from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
-from lensjax.search.shards import COLUMNS, Position, Shards, summarise
+from lensjax.search.shards import COLUMNS, Position, Shards, summarise, why_none_selected
 from lensjax.search.vet import check_settings, forget, vet
 from lensjax.surveys import Block, concatenate, find_files, join, read_block, read_catalogue, select
 from lensjax.surveys.files import COMPANIONS
@@ -62,6 +62,8 @@ def search(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
         f"{shards.table}: {counts['rows']} objects, {counts['scored']} scored, {counts['hits']} selected with score > "
         f"{config.search.threshold:g}, {counts['problems']} without a score (see status)"
     )
+    if reason := why_none_selected(shards.table):
+        print(f"search: no object is selected, most often because: {reason}", file=sys.stderr)
     if config.vet.enabled:
         vet(config, workdir)
     else:

@@ -4,6 +4,7 @@ Each shard says, in its metadata, which search it is of (a fingerprint of input,
 one begins. A shard and the final table are each whole or absent, whenever the process is killed.
 """
 
+import collections
 import hashlib
 import json
 import pathlib
@@ -169,3 +170,14 @@ def summarise(path: pathlib.Path, threshold: float) -> dict[str, int]:
             counts["hits"] += int(np.sum(selected & (score > threshold)))
             counts["problems"] += int((~scored).sum())
     return counts
+
+
+def why_none_selected(path: pathlib.Path) -> str:
+    """The most frequent status of a table where no object is selected, "" where one is or there are none."""
+    statuses: collections.Counter[str] = collections.Counter()
+    with pq.ParquetFile(path) as table:
+        for batch in table.iter_batches(columns=["status", "selected"]):
+            if batch.column("selected").true_count:
+                return ""
+            statuses.update(batch.column("status").to_pylist())
+    return max(statuses, key=lambda status: statuses[status], default="")

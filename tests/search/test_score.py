@@ -257,6 +257,17 @@ def test_matched_filter_searches_with_four_devices_and_no_weights(survey, tmp_pa
     assert counts["scored"] == 19 and "scores.parquet: 23 objects" in capsys.readouterr().out
 
 
+def test_a_survey_of_which_nothing_is_selected_says_why(tmp_path, capsys):
+    (folder := tmp_path / "survey").mkdir()
+    write_survey(folder)
+    for path in folder.iterdir():
+        if not path.name.startswith("spPlate-4000"):
+            path.unlink()
+    score.search(config_of(folder), tmp_path / "run", brightest_pixel())
+    assert "no object is selected, most often because: no spZbest file beside" in capsys.readouterr().err
+    assert not any(read(tmp_path / "run")["selected"])
+
+
 def test_wrong_scorer_and_missing_weights_are_one_sentence(survey, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="expected one of network, matched_filter"):
         make_scorer(config_of(survey, scorer="matchedfilter"), tmp_path)
