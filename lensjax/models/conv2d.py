@@ -3,8 +3,8 @@
 A 1x1 convolution is a product of matrices. A 3x3 one is Winograd's with tiles (`winograd`), F(2x2, 3x3) of Lavin & Gray
 (2016, CVPR, 4013), which takes 16 products in place of 36: 2 x 2 pixels of the result come from 4 x 4 of the input, by
 the equation of one dimension along both axes. Its gradients are of the same form, that of the kernel with tiles of 3 or
-4 where they fill the image. Where the result has few pixels, the 9 pixels under each are laid side by side, and it is a
-product of matrices too.
+4 where they fill the image. In steps of 2, and for images of few pixels, it is a sum of products of matrices, one for
+each pixel of the kernel, over the results for which that pixel is not in the zeros around: of 3 x 3 pixels, 49 of 81.
 """
 
 import functools
@@ -21,7 +21,6 @@ TILE, TAPS = 2, 3
 LARGE_TILES = (4, 3)  # of the kernel's gradient, the first that fills the image, else TILE
 LEAST_CHANNELS = 32  # with fewer, the sums cost what the products save
 LEAST_PIXELS = 4  # along either axis; below, much of the tiles is padding
-MOST_PIXELS = 36  # of a result for which laying pixels side by side is worth it
 PIECE_PIXELS = 2_304  # at most, of a sum over pieces of a batch
 Pair = tuple[jax.Array, jax.Array]
 Grid = Sequence[Sequence[Any]]  # arrays of one shape, by place along both axes
@@ -31,7 +30,8 @@ def conv_1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """x (N, H, W, C) times kernel (C, D): (N, H, W, D)."""
     # As rows already here, so that XLA lays down one array for the product and for the gradient's loop.
     rows = x.reshape(-1, x.shape[3])
-    return jax.lax.platform_dependent(rows, kernel, cpu=_multiply, default=jnp.matmul).reshape(*x.shape[:3], -1)
+    product = jax.lax.platform_dependent(rows, kernel, cpu=_multiply, default=jnp.matmul)
+    return product.reshape(*x.shape[:3], kernel.shape[1])
 
 
 def conv_3x3(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -40,15 +40,11 @@ def conv_3x3(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     On devices other than CPUs, and for few channels, it is that.
     """
     plain = functools.partial(native, stride=stride)
-    rows, columns = (-(-size // stride) for size in x.shape[1:3])
     if min(kernel.shape[2:]) < LEAST_CHANNELS:
         return plain(x, kernel)
-    if stride == 1 and min(rows, columns) >= LEAST_PIXELS:
-        return jax.lax.platform_dependent(x, kernel, cpu=_convolve, default=plain)
-    if rows * columns <= MOST_PIXELS:
-        beside = functools.partial(_by_patches, stride=stride)
-        return jax.lax.platform_dependent(x, kernel, cpu=beside, default=plain)
-    return plain(x, kernel)
+    in_tiles = stride == 1 and min(x.shape[1:3]) >= LEAST_PIXELS
+    products = _convolve if in_tiles else functools.partial(_by_pixels, stride=stride)
+    return jax.lax.platform_dependent(x, kernel, cpu=products, default=plain)
 
 
 def native(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -71,12 +67,23 @@ def max_pool(x: jax.Array, axis: int) -> jax.Array:
     return jnp.maximum(jnp.maximum(first, second), before)
 
 
-def _by_patches(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """As `native`, a product of the pixels under each result with the kernel's."""
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    stops = [((size - 1) // stride) * stride + 1 for size in x.shape[1:3]]
-    under = [padded[:, i : i + stops[0] : stride, j : j + stops[1] : stride] for i in range(3) for j in range(3)]
-    return conv_1x1(jnp.concatenate(under, axis=3), kernel.reshape(-1, kernel.shape[3]))
+def _by_pixels(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """As `native`, a product for each pixel of the kernel."""
+    height, width = x.shape[1:3]
+
+    def reach(pixel: int, size: int) -> tuple[slice, tuple[int, int]]:
+        """The rows or columns of x that lie under a pixel of the kernel, and how many results before and after do not
+        see one there."""
+        before, results = -(min(pixel - 1, 0) // stride), -(-size // stride)
+        number = min((size - pixel) // stride + 1, results) - before
+        first = before * stride + pixel - 1
+        return slice(first, first + (number - 1) * stride + 1, stride), (before, results - before - number)
+
+    def product(i: int, j: int) -> jax.Array:
+        (rows, tall), (columns, wide) = reach(i, height), reach(j, width)
+        return jnp.pad(conv_1x1(x[:, rows, columns], kernel[i, j]), ((0, 0), tall, wide, (0, 0)))
+
+    return functools.reduce(jnp.add, (product(i, j) for i in range(3) for j in range(3)))
 
 
 @jax.custom_vjp

@@ -1,5 +1,7 @@
 """Convolutions of images: what CPUs compute, and its gradients, are those of a plain convolution."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -55,10 +57,11 @@ def test_products_have_their_gradients(wide):
     close(of_kernel, np.einsum("nhwc,nhwd->cd", *(np.asarray(a, np.float64) for a in (x, gradient))))
 
 
-@pytest.mark.parametrize(("height", "width", "stride"), [(3, 3, 1), (1, 5, 1), (6, 6, 2), (5, 8, 2)])
-def test_pixels_side_by_side_give_the_plain_convolution_with_its_gradients(height, width, stride):
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(("height", "width"), [(3, 3), (1, 5), (6, 6), (5, 8), (1, 1), (2, 1), (7, 4)])
+def test_products_of_each_pixel_give_the_plain_convolution_with_its_gradients(height, width, stride):
     x, kernel, _ = case(4, height, width, 3)
-    result, pull = jax.vjp(lambda x, k: conv2d._by_patches(x, k, stride), x, kernel)
+    result, pull = jax.vjp(lambda x, k: conv2d._by_pixels(x, k, stride), x, kernel)
     close(result, plain(x, kernel, stride))
     gradient = jax.random.normal(KEYS[2], result.shape)
     theirs = jax.vjp(lambda x, k: conv2d.native(x, k, stride), x, kernel)[1](gradient)
@@ -82,8 +85,16 @@ def test_maxima_are_those_of_windows_with_their_gradient(size):
     np.testing.assert_allclose(pull(gradient)[0], their_pull(gradient)[0], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("shape", "stride"), [((2, 3, 13, 33), 1), ((2, 14, 14, 33), 2), ((2, 8, 8, 16), 1)])
-def test_few_channels_and_shapes_that_suit_neither_form_take_the_native_one(shape, stride):
+def test_products_of_each_pixel_leave_out_the_zeros_around():
+    """Of 3 x 3 pixels, 49 of 81 products of a pixel with one of the kernel's."""
+    x, kernel, _ = case(1, 3, 3, 3)
+    text = jax.jit(lambda x, k: conv2d._by_pixels(x, k, 1)).lower(x, kernel).as_text()
+    rows = re.findall(r"stablehlo.dot_general.*-> tensor<(\d+)x40xf32>", text)
+    assert sum(map(int, rows)) == 49
+
+
+@pytest.mark.parametrize(("shape", "stride"), [((2, 14, 14, 16), 2), ((2, 8, 8, 16), 1)])
+def test_few_channels_take_the_native_form(shape, stride):
     kernel = jnp.ones((3, 3, shape[-1], 40))
     text = jax.jit(lambda x, k: conv2d.conv_3x3(x, k, stride)).lower(jnp.ones(shape), kernel).as_text()
     assert "stablehlo.convolution" in text and "stablehlo.dot_general" not in text
