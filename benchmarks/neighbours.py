@@ -3,6 +3,9 @@
 faiss has no window, so it searches either everything (IndexFlatIP), or the union of the windows of each block of
 queries; it is not asked to fill up what lies outside a query's own window. Queries are blocks of like magnitude, spread
 over the survey: a rate needs no more. All against all is timed with --full.
+
+faiss runs as its wheel does. The OpenBLAS in it chooses by the CPU's name, and on CPUs newer than itself may take
+products of 1999's instructions: the kind it took is printed, and OPENBLAS_CORETYPE=SKYLAKEX gives it those of AVX-512.
 """
 
 import argparse
@@ -11,6 +14,7 @@ import time
 import common
 import faiss
 import numpy as np
+import threadpoolctl
 
 from lensjax.embed import bands
 
@@ -62,6 +66,15 @@ def check(objects: bands.Sorted, rows: np.ndarray) -> float:
     return float(np.mean(shares))
 
 
+def blas_of_faiss() -> list[dict]:
+    """The OpenBLAS libraries that came with faiss."""
+    return [
+        pool
+        for pool in threadpoolctl.threadpool_info()
+        if pool["internal_api"] == "openblas" and "faiss" in pool["filepath"]
+    ]
+
+
 def all_rate(objects: bands.Sorted) -> float:
     """Queries a second of all against all."""
     start = time.perf_counter()
@@ -82,6 +95,8 @@ def main() -> None:
     print(
         f"{memory:.2f} GiB of candidates beside {objects.unit.nbytes / 2**30:.2f} GiB of vectors, which may be on disk"
     )
+    kinds = [f"OpenBLAS {pool['version']}, {pool['architecture']}" for pool in blas_of_faiss()]
+    print(f"products of faiss {faiss.__version__}: {'; '.join(kinds) or 'not by OpenBLAS'}")
     index = faiss.IndexFlatIP(DIMENSIONS)
     index.add(objects.unit)
     chosen = blocks(objects)
