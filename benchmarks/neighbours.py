@@ -4,11 +4,12 @@ faiss has no window, so it searches either everything (IndexFlatIP), or the unio
 queries; it is not asked to fill up what lies outside a query's own window. Queries are blocks of like magnitude, spread
 over the survey: a rate needs no more. All against all is timed with --full.
 
-faiss runs as its wheel does. The OpenBLAS in it chooses by the CPU's name, and on CPUs newer than itself may take
-products of 1999's instructions: the kind it took is printed, and OPENBLAS_CORETYPE=SKYLAKEX gives it those of AVX-512.
+faiss runs as its wheel does. The OpenBLAS in it chooses by the CPU's model, and on one that it does not know may take
+products without AVX (Prescott): the kind it took is printed, and OPENBLAS_CORETYPE=SKYLAKEX gives it those of AVX-512.
 """
 
 import argparse
+import pathlib
 import time
 
 import common
@@ -66,13 +67,11 @@ def check(objects: bands.Sorted, rows: np.ndarray) -> float:
     return float(np.mean(shares))
 
 
-def blas_of_faiss() -> list[dict]:
-    """The OpenBLAS libraries that came with faiss."""
-    return [
-        pool
-        for pool in threadpoolctl.threadpool_info()
-        if pool["internal_api"] == "openblas" and "faiss" in pool["filepath"]
-    ]
+def products_of_faiss() -> str:
+    """Version and kind of the OpenBLAS that came with faiss."""
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["internal_api"] == "openblas"]
+    own = [pool for pool in pools if pathlib.Path(pool["filepath"]).parent.name.startswith("faiss")]
+    return "; ".join(f"OpenBLAS {pool['version']}, {pool['architecture']}" for pool in own) or "no OpenBLAS of its own"
 
 
 def all_rate(objects: bands.Sorted) -> float:
@@ -95,8 +94,7 @@ def main() -> None:
     print(
         f"{memory:.2f} GiB of candidates beside {objects.unit.nbytes / 2**30:.2f} GiB of vectors, which may be on disk"
     )
-    kinds = [f"OpenBLAS {pool['version']}, {pool['architecture']}" for pool in blas_of_faiss()]
-    print(f"products of faiss {faiss.__version__}: {'; '.join(kinds) or 'not by OpenBLAS'}")
+    print(f"products of faiss {faiss.__version__}: {products_of_faiss()}")
     index = faiss.IndexFlatIP(DIMENSIONS)
     index.add(objects.unit)
     chosen = blocks(objects)
