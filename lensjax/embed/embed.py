@@ -24,6 +24,7 @@ from lensjax.embed import linear
 from lensjax.embed.encoder import Encoder, make_encoder
 from lensjax.embed.mocks import MockSource
 from lensjax.embed.store import FOLDER, SUMMARY, Chunks
+from lensjax.physics.bands import BANDS
 
 AHEAD = 2  # batches that are read, and batches that the device works on, beyond the one in hand
 DTYPES = {"float16": np.float16, "float32": np.float32}
@@ -60,8 +61,10 @@ def embed(
     if not chunks.missing() and not (chunks.folder / SUMMARY).exists():
         if len(mine) < chunks.count():
             _look_again(source, chunks, config.embed.batch_size)
-        table = source.table() | _scores(chunks, encoder)
-        chunks.finish(table, {"dtype": config.embed.dtype, "weights": encoder.identity})
+        about = {"dtype": config.embed.dtype, "weights": encoder.identity}
+        if not config.embed.input:
+            about["mocks"] = getattr(source, "stamp", "")
+        chunks.finish(source.table() | _scores(chunks, encoder), about, getattr(source, "bands", "".join(BANDS)))
     embedded = sum(int(np.isfinite(np.load(p, mmap_mode="r")[:, 0]).sum()) for p in chunks.folder.glob("part-*.npy"))
     print(f"{chunks.folder}: {len(source)} objects, {embedded} embedded")
     return {"rows": len(source), "embedded": embedded}

@@ -24,7 +24,7 @@ OF_THE_WEIGHTS = ("system", "model", "augment", "moco")  # parts of the config t
 class Encoder(NamedTuple):
     """embed(image (N, H, H, B) nanomaggies) -> (N, D) float32, on the device.
 
-    identity: changes with the weights, and with how images are read.
+    identity: changes with the weights, how images are read, and the precision.
     config: the user's, with the parts that the weights bring along. finder: the last layer of the system "lens", which
     tells lenses by these embeddings; None for other systems.
     """
@@ -51,8 +51,8 @@ def make_encoder(config: Any, workdir: str | pathlib.Path, output: str = "embedd
     expected = jax.eval_shape(task.init, jax.random.key(0))[:2]
     checkpoint.check_same((params, model_state), expected, str(path))
     arrays = checkpoint.digest({"params": params, "model_state": model_state})
-    read_as = settings.to_json({"stretch": config.model.stretch.to_dict(), "size": config.augment.size})
-    identity = hashlib.sha256(f"{arrays}{read_as}".encode()).hexdigest()
+    reading = {"stretch": config.model.stretch.to_dict(), "size": config.augment.size, "dtype": config.model.dtype}
+    identity = hashlib.sha256(f"{arrays}{settings.to_json(reading)}".encode()).hexdigest()
     head = params.get("head")
     finder = head and Probe(np.asarray(head["kernel"])[:, 0], np.asarray(head["bias"])[0])
     return Encoder(compile_encoder(config, task, params, model_state, output), identity, config, finder)

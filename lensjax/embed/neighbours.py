@@ -93,6 +93,8 @@ def prepare(embeddings: Embeddings, settings: Any, asked: np.ndarray, path: path
     for rows in _pieces(np.flatnonzero(usable)):
         usable[rows] = np.isfinite(embeddings.take(rows)).all(1)
     order = np.flatnonzero(usable)
+    if not len(order) and not settings.window:
+        raise UserError(f"no object in {embeddings.folder} has an embedding: its objects.parquet says why (status).")
     if not len(order):
         raise UserError(
             f"no object in {embeddings.folder} has both an embedding and a {settings.band} magnitude: choose another "

@@ -34,8 +34,6 @@ class Chunks:
         if self.replaced:
             for path in [folder / SUMMARY, *folder.glob("part-*.npy")]:
                 path.unlink(missing_ok=True)
-        for path in folder.glob(".part-*.tmp.npy"):  # of killed runs
-            path.unlink(missing_ok=True)
         write_text(mark, fingerprint)
 
     def path(self, number: int) -> pathlib.Path:
@@ -55,14 +53,16 @@ class Chunks:
         with replacing(self.path(number)) as temporary:
             np.save(temporary, values)
 
-    def finish(self, table: dict[str, np.ndarray], about: dict[str, Any]) -> None:
-        """Write the objects' table, with a status for rows without an embedding, and the summary."""
+    def finish(self, table: dict[str, np.ndarray], about: dict[str, Any], bands: str = "".join(BANDS)) -> None:
+        """Write the objects' table, as `write_objects`, with a status for rows without an embedding, and the summary."""
         first = np.concatenate([np.load(self.path(i), mmap_mode="r")[:, 0] for i in range(self.count())])
         status = np.asarray(table.get("status", np.full(self.rows, OK))).astype(object)
         status[~np.isfinite(first) & (status == OK)] = "the image has pixels that are not finite"
-        write_objects(self.folder / OBJECTS, {**table, "status": status.astype(str)})
+        write_objects(self.folder / OBJECTS, {**table, "status": status.astype(str)}, bands)
         shape = np.load(self.path(0), mmap_mode="r").shape
         whole = {"rows": self.rows, "dimensions": shape[1], "chunk_rows": self.size, "fingerprint": self.fingerprint}
+        for path in self.folder.glob(".part-*.tmp.npy"):  # of killed runs, now that no process writes one
+            path.unlink(missing_ok=True)
         write_text(self.folder / SUMMARY, json.dumps({**whole, **about}, indent=2))
 
     def count(self) -> int:
@@ -70,16 +70,19 @@ class Chunks:
         return -(-self.rows // self.size)
 
 
-def write_objects(path: pathlib.Path, table: dict[str, np.ndarray]) -> None:
-    """Write columns (N,) or (N, B) to Parquet; the latter become one column a band, flux_g and so on, with mag_g."""
+def write_objects(path: pathlib.Path, table: dict[str, np.ndarray], bands: str = "".join(BANDS)) -> None:
+    """Write columns (N,) or (N, B) to Parquet; the latter become one column a band, flux_g and so on, with mag_g.
+
+    bands: a letter each. Columns (N, B) of bands without a name, "?", are left out.
+    """
     flat = {}
     for name, values in table.items():
         values = np.asarray(values)
         if values.ndim == 1:
             flat[name] = values
-        elif values.ndim == 2 and values.shape[1] == len(BANDS):
-            flat |= {f"{name}_{band}": values[:, i] for i, band in enumerate(BANDS)}
-    for band in BANDS:
+        elif values.ndim == 2 and values.shape[1] == len(bands):
+            flat |= {f"{name}_{band}": values[:, i] for i, band in enumerate(bands) if band != "?"}
+    for band in bands:
         if f"flux_{band}" in flat and f"mag_{band}" not in flat:
             flux = np.asarray(flat[f"flux_{band}"], float)
             flat[f"mag_{band}"] = np.where(flux > 0, 22.5 - 2.5 * np.log10(np.where(flux > 0, flux, 1.0)), np.nan)

@@ -57,7 +57,7 @@ class Gallery:
         self.columns |= catalogue.read_scores(self.workdir / FOLDER, self.embeddings, objects)
         self.grades = Grades(self.workdir / NAME, objects["file"], objects["row"])
         self.taught = np.full(self.embeddings.rows, np.nan, np.float32)
-        self._source, self._encoder, self._lock = _open(config, objects), None, threading.RLock()
+        self._source, self._encoder, self._lock = _open(config, objects, self.embeddings.about), None, threading.RLock()
         self._pictures: collections.OrderedDict[int, bytes] = collections.OrderedDict()
         self._uploads: dict[str, np.ndarray] = {}
         self._compared: tuple[tuple[str, ...], np.ndarray] = (), np.empty(0)
@@ -242,14 +242,15 @@ def _open_file(path: str) -> Cutouts | None:
         return Cutouts([(path, open_images(pathlib.Path(path)))], bands=GRZ)
 
 
-def _open(config: Any, objects: dict[str, np.ndarray]) -> Any:
+def _open(config: Any, objects: dict[str, np.ndarray], about: dict[str, Any]) -> Any:
     """The images of the objects: mocks, or those of the files that they came from; UserError for other mocks."""
     if set(objects["file"]) != {"mock"}:
         return _Files(objects)
     source = open_source(config)
-    if len(source) != len(objects["file"]):
+    if source.stamp != about.get("mocks", source.stamp) or len(source) != len(objects["file"]):
         raise UserError(
-            f"the embeddings are of {len(objects['file'])} mocks, and config.embed.num is {len(source)}: give the same."
+            "the embeddings are of other mocks than this config makes: give the --config, seed and "
+            "config.embed with which they were embedded, or run --mode=embed again."
         )
     return source
 

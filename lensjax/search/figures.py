@@ -81,7 +81,8 @@ def shrink(svg: str, name: str, alt: str) -> str:
     body = re.sub(r"(?<=px )'DejaVu Sans'[^;\"]*", "sans-serif", body)
     body = re.sub(r' id="(?![mpc][0-9a-f]{10})[^"]*"', "", body)
     body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", body)
-    body = re.sub(r"\s*\n(L )?\s*", " ", body)  # in a path, further points follow without their L
+    body = re.sub(r' d="[^"CQ]*"', lambda path: path[0].replace("\nL", "\n"), body)  # points after points need no L
+    body = re.sub(r"\s*\n\s*", " ", body)
     for variable, (light, _) in COLOURS.items():
         body = body.replace(light, f"var(--{variable})")
     box = re.search(r'viewBox="[^"]*"', svg)

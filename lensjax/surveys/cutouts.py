@@ -9,6 +9,7 @@ import contextlib
 import glob
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -22,6 +23,11 @@ from lensjax.surveys.sweep import standardise
 OK = "ok"  # status of an object whose image can be used, as far as is known
 LISTS = (".txt", ".list")
 TEXT = 32  # characters of a text column that are written
+# What runs leave in their workdir, which may lie in a folder of images, or be it.
+OWN = re.compile(
+    r"(.*/)?((curves|completeness|evaluation)\.png|(completeness|ranked|graded)\.fits|injected\.hdf5"
+    r"|(weights|neighbours)\.npz|probe/(probe\.png|classifiers\.npz)|embeddings/part-\d+\.npy)"
+)
 
 
 class Cutouts:
@@ -187,14 +193,16 @@ def open_cutouts(source, size: int | None = None, holes: bool = False, bands: st
 
 
 def find_images(source) -> list[pathlib.Path]:
-    """Sorted absolute paths of the files of images that `source` names; UserError where there are none."""
+    """Absolute paths, sorted and each once, of the files that `source` names; UserError where there are none."""
     if isinstance(source, list | tuple):
-        return [path for item in source for path in find_images(item)]
+        return list(dict.fromkeys(path for item in source for path in find_images(item)))
     if not str(source):
         raise UserError("no input of images is given: set config.embed.input, or config.data.input to train on them.")
     path = pathlib.Path(source).expanduser()
     if path.is_file() and path.suffix.lower() in LISTS:
-        lines = [line.split("#")[0].strip() for line in path.read_text(errors="replace").splitlines()]
+        lines = [
+            line.split("#")[0].strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        ]
         entries = [path.parent / pathlib.Path(line).expanduser() for line in lines if line]
         found = [file for entry in entries for file in (_expand(entry) or [entry])]  # what is not there gets a row
     else:
@@ -204,7 +212,7 @@ def find_images(source) -> list[pathlib.Path]:
         raise UserError(
             f"input {source or '(nothing)'}: {what}; expected {', '.join(SUFFIXES)}, or a list of such files"
         )
-    return sorted(pathlib.Path(os.path.abspath(path)) for path in found)
+    return sorted({pathlib.Path(os.path.abspath(path)) for path in found})
 
 
 def _expand(path: pathlib.Path) -> list[pathlib.Path]:
@@ -215,7 +223,9 @@ def _expand(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _is_images(path: pathlib.Path) -> bool:
-    return path.is_file() and path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+    """Whether a file of a folder is to be read: by its suffix, and not what a run of ours has left there."""
+    wanted = path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+    return wanted and path.is_file() and not OWN.fullmatch(path.as_posix())
 
 
 def write_cutouts(path, images: np.ndarray, columns: dict[str, np.ndarray] | None = None) -> None:
@@ -239,13 +249,18 @@ def writing_cutouts(path) -> Iterator[Callable[[np.ndarray, dict[str, np.ndarray
             arrays = {"images": np.moveaxis(np.asarray(images, np.float32), -1, 1)}
             for name, values in columns.items():
                 values = np.asarray(values)
-                arrays[name] = values.astype(f"S{TEXT}") if values.dtype.kind in "UO" else values
+                arrays[name] = _ascii(values) if values.dtype.kind in "UO" else values
                 if len(values) != len(images):
                     raise UserError(f"column {name} has {len(values)} rows for {len(images)} images: give one for each")
             for name, values in arrays.items():
                 _append(file, name, values)
 
         yield append
+
+
+def _ascii(values: np.ndarray) -> np.ndarray:
+    """Text as bytes, "?" for what is not ASCII."""
+    return np.array([str(text).encode("ascii", "replace") for text in values.tolist()], f"S{TEXT}")
 
 
 def _append(file, name: str, values: np.ndarray) -> None:

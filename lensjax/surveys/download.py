@@ -26,6 +26,10 @@ class Missing(Exception):
     """The server does not have the file: asking again will not help."""
 
 
+class Unwanted(BadFile):
+    """The server gave a whole file of something else: asking again will not help."""
+
+
 class Pace:
     """At most one request every `seconds`, whatever the number of threads."""
 
@@ -77,6 +81,9 @@ def download(url: str, path: pathlib.Path, settings, check: Check, pace: Pace | 
             reason = f"the server answered {error.code} {error.reason}"
             if error.code not in RETRY:
                 break
+        except Unwanted as error:
+            reason = str(error)
+            break
         except (OSError, http.client.HTTPException, BadFile) as error:
             reason = f"{type(error).__name__}: {error}"
     return f"not downloaded: {reason}"

@@ -16,7 +16,7 @@ from lensjax.core.errors import UserError
 from lensjax.core.files import write_text
 from lensjax.surveys.block import BadFile
 from lensjax.surveys.catalogues import read_table
-from lensjax.surveys.download import Missing, Pace, download, fetch_all, is_complete, writing
+from lensjax.surveys.download import Missing, Pace, Unwanted, download, fetch_all, is_complete, writing
 from lensjax.surveys.fits import image, open_fits
 from lensjax.surveys.known import DEC, RA, find_places
 from lensjax.surveys.sweep import read_sweep
@@ -56,7 +56,7 @@ def fetch_cutouts(config, workdir) -> pathlib.Path:
     _record(folder, {name: settings[name] for name in RECORDED})
 
     def check(path: pathlib.Path) -> None:
-        check_cutout(path, len(settings.bands), settings.size)
+        check_cutout(path, settings.bands, settings.size)
 
     def fetch_file(path: pathlib.Path) -> str:
         if not is_complete(path, check):
@@ -89,11 +89,15 @@ def cutout_url(position: Position, settings) -> str:
     return f"{settings.url}?{urllib.parse.urlencode(asked)}"
 
 
-def check_cutout(path: pathlib.Path, bands: int, size: int) -> None:
-    """BadFile unless the file is a whole cube of that shape."""
-    shape = image(open_fits(path)[0]).shape
-    if shape != (bands, size, size):
-        raise BadFile(f"a cutout of shape {shape}: {(bands, size, size)} was asked for")
+def check_cutout(path: pathlib.Path, bands: str, size: int) -> None:
+    """BadFile unless the file is a whole cube of that size, or of one band an image; Unwanted for other bands."""
+    unit = open_fits(path)[0]
+    shape, stated = image(unit).shape, str(unit.header.get("BANDS", bands)).strip()
+    if sorted(stated) != sorted(bands):
+        raise Unwanted(f"the server has bands {stated} there, not {bands}: choose another layer, or these bands")
+    wanted = (len(bands), size, size)
+    if (1, *shape)[-3:] != wanted:
+        raise BadFile(f"a cutout of shape {shape}: {wanted} was asked for")
 
 
 def has_light(path: pathlib.Path) -> bool:
@@ -126,7 +130,7 @@ def read_positions(path: str) -> list[Position]:
 def _read_text(path: pathlib.Path) -> list[tuple[float, float]]:
     """ra and dec of each line; commas, semicolons, bars or tabs between, else blanks."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the list {path} cannot be read: {error}; expected a text file, ra and dec a line") from None
     place, found = (0, 1), []

@@ -24,6 +24,7 @@ IMAGES = ("images", "image", "cutouts", "cutout", "data", "x")  # names of the a
 BANDS = {1: "r", 2: "gr", 3: "grz", 4: "griz", 5: "ugriz"}  # by their number, where a file does not name them
 SCALE_TOLERANCE = 0.05  # of a FITS file's pixels about 0.262 arcsec
 UNIT_TOLERANCE = 0.01  # of the sum of a PSF about 1
+OTHERS = ("invvar", "maskbits")  # IMAGETYP, lower case, of what the viewer stores beside images
 NANOMAGGIES = r"(nano[ -]?magg\w*|nmgy)(\W*(per )?pix\w*\W*1?)?"  # a pixel; as FITS headers spell them, any case
 
 
@@ -137,7 +138,7 @@ def _unpack(stream: Any) -> dict[str, np.ndarray]:
 
 def open_fits_cutout(path: pathlib.Path) -> ImageFile:
     """A FITS cutout with WCS: one cube (B, H, W), or (H, W, B) where the last axis is the short one; or one image a
-    band (IMAGETYP "image" where there are others).
+    band. What IMAGETYP calls an inverse variance or a mask is left out.
 
     Only its shape and header are kept; the file is opened again when it is read.
     """
@@ -250,7 +251,7 @@ def _planes(units: list[Hdu]) -> tuple[np.ndarray, dict, str, bool]:
     """Images (B, H, W), the header with the WCS, the names of the bands, in the order g, r, i, z where known, and
     whether the file names them."""
     found = [u for u in units if u.header.get("NAXIS", 0) in (2, 3) and u.header.get("XTENSION", "IMAGE") == "IMAGE"]
-    found = [u for u in found if u.header.get("IMAGETYP", "image").strip() == "image"]
+    found = [u for u in found if str(u.header.get("IMAGETYP", "image")).strip().lower() not in OTHERS]
     if not found:
         raise BadFile("no image in the FITS file: expected a cube (bands, H, W) or one image a band")
     _check_unit(found)
@@ -264,7 +265,8 @@ def _planes(units: list[Hdu]) -> tuple[np.ndarray, dict, str, bool]:
         if len({(u.header["NAXIS1"], u.header["NAXIS2"]) for u in found}) > 1:
             raise BadFile("images of different sizes in the FITS file: expected one of the same size for every band")
         planes = np.stack([np.asarray(image(u), np.float32) for u in found])
-        names = "".join(str(u.header.get("BAND", "")).strip()[:1].lower() for u in found)
+        stated = [u.header.get("BAND", u.header.get("BANDS", "")) for u in found]  # the viewer's single band: BANDS
+        names = "".join(str(name).strip()[:1].lower() for name in stated)
     named = len(names) == len(planes)
     if not named:
         names = _band_names(len(planes))
@@ -282,8 +284,10 @@ def _check_unit(units: list[Hdu]) -> None:
 
 def _check_scale(header: dict) -> None:
     """BadFile where the header says that pixels are not about 0.262 arcsec."""
-    pair = [header.get(key, 0.0) for key in ("CD1_1", "CD1_2")]
-    scale = 3600 * float(np.hypot(*pair)) or 3600 * abs(header.get("CDELT1", 0.0))
+    scale = 3600 * float(np.hypot(header.get("CD1_1", 0.0), header.get("CD1_2", 0.0)))
+    if not scale:
+        turned = float(np.hypot(header.get("PC1_1", 1.0), header.get("PC1_2", 0.0)))
+        scale = 3600 * abs(header.get("CDELT1", 0.0)) * turned
     if scale and abs(scale / PIXEL - 1) > SCALE_TOLERANCE:
         raise BadFile(
             f"pixels of {scale:.3f} arcsec: expected {PIXEL}; resample the image, or download it at this scale"

@@ -18,7 +18,7 @@ from lensjax.embed.embed import embed
 from lensjax.embed.encoder import Encoder, convert, make_encoder
 from lensjax.embed.linear import Probe
 from lensjax.embed.mocks import MockSource
-from lensjax.surveys.cutouts import Cutouts, open_cutouts
+from lensjax.surveys.cutouts import Cutouts, open_cutouts, write_cutouts
 from lensjax.tasks import make_task
 from tests.models.test_torchvision import layout
 from tests.tiny import simulate_blob
@@ -56,7 +56,9 @@ def test_an_encoder_that_reads_images_otherwise_is_another(tmp_path):
         config.model.stretch.name = name
         save_weights(tmp_path / name, params, model_state, config)
         found.append(make_encoder(config, tmp_path / name).identity)
-    assert found[0] != found[1]
+    config.model.dtype = "bfloat16"
+    found.append(make_encoder(config, tmp_path / "rgb").identity)
+    assert len(set(found)) == 3
 
 
 def mean_encoder(config, identity="a"):
@@ -90,6 +92,17 @@ def test_the_table_has_fluxes_by_band_and_magnitudes(tmp_path):
     assert set(objects["status"]) == {"ok"}
     with pytest.raises(UserError, match="no column redshift"):
         run(tmp_path).objects(["redshift"])
+
+
+def test_fluxes_of_any_bands_are_in_the_table(tmp_path):
+    write_cutouts(tmp_path / "griz.h5", np.ones((3, 8, 8, 4)), {"flux": np.tile([1.0, 10.0, 100.0, 0.0], (3, 1))})
+    source = open_cutouts(tmp_path / "griz.h5", 4)
+    table = source.table()
+    store.write_objects(tmp_path / "objects.parquet", table, source.bands)
+    found = pq.read_table(tmp_path / "objects.parquet").to_pydict()
+    assert [found[f"mag_{band}"][0] for band in "gri"] == [22.5, 20.0, 17.5] and np.isnan(found["mag_z"][0])
+    store.write_objects(tmp_path / "objects.parquet", table, "????")
+    assert not [name for name in pq.read_schema(tmp_path / "objects.parquet").names if "flux" in name]
 
 
 def test_a_killed_run_goes_on_behind_its_last_chunk(tmp_path):

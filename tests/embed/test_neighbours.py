@@ -112,6 +112,9 @@ def test_without_any_magnitude_the_way_out_is_said(tmp_path):
     with pytest.raises(UserError, match=r"--config\.neighbours\.window=0"):
         find_neighbours(settings(), tmp_path)
     assert load(find_neighbours(settings(window=0.0), tmp_path))["neighbours"].min() >= 0
+    chunks.write(0, np.full((8, 3), np.nan))
+    with pytest.raises(UserError, match=r"has an embedding: its objects\.parquet says why"):
+        find_neighbours(settings(window=0.0), tmp_path)
 
 
 def test_embeddings_come_first(tmp_path):

@@ -15,6 +15,9 @@ from astropy.table import Table
 from configs import ssl
 from lensjax.core.errors import UserError
 from lensjax.embed import linear, store
+from lensjax.embed.embed import embed
+from lensjax.embed.encoder import Encoder
+from lensjax.embed.mocks import MockSource
 from lensjax.explore import grades
 from lensjax.explore.app import explore, make_app
 from lensjax.explore.gallery import BLANK, Gallery, Request
@@ -219,8 +222,8 @@ def lists(folder, names):
 
 
 def test_every_object_has_its_picture_whatever_its_file(tmp_path):
-    """A file named twice, one that was never there, sizes that differ, and one that goes."""
-    names = ["cut0.npz", "cut1.npz", "gone.npz", "cut3.npz", "cut0.npz", "cut4.npz"]
+    """One that was never there, sizes that differ, and one that goes."""
+    names = ["cut0.npz", "cut1.npz", "gone.npz", "cut3.npz", "cut4.npz"]
     gallery = lists(tmp_path, names)
     for number, file, row in zip(*(gallery.columns[name] for name in ("object", "file", "row")), strict=True):
         if "gone" in file:
@@ -236,6 +239,18 @@ def test_every_object_has_its_picture_whatever_its_file(tmp_path):
     assert again.picture(at[1]) == viewer.to_png(BLANK) and again.picture(at[0]) == gallery.picture(at[0])
     with pytest.raises(UserError, match=r"cut3\.npz holds 7 images .* run --mode=embed again"):
         again.picture(at[3])
+
+
+@pytest.mark.parametrize("change", [{"seed": 5}, {"embed.lens_fraction": 0.4}, {"embed.num": 9}])
+def test_pictures_of_other_mocks_than_were_embedded_are_refused(tmp_path, change):
+    config = ssl.get_config("smoke")
+    config.embed.num = 8
+    embed(config, tmp_path, Encoder(lambda image: image.mean((1, 2)), "a", config))
+    gallery = Gallery(config, tmp_path)
+    assert gallery.picture(3) == viewer.to_png(MockSource(config).read(np.arange(8))[3])
+    config.update_from_flattened_dict(change)
+    with pytest.raises(UserError, match="of other mocks than this config makes"):
+        Gallery(config, tmp_path)
 
 
 def test_a_lesson_replaces_the_last_whole(gallery, monkeypatch):

@@ -250,6 +250,22 @@ def test_svg_loses_decimals_in_its_paths_and_none_in_its_text():
     assert figures.INK not in svg and "var(--ink)" in svg
 
 
+def test_every_path_of_a_figure_has_as_many_numbers_as_its_commands_need():
+    """A browser stops drawing a path where they do not fit; the legend's frame is of lines and curves in turn."""
+
+    def draw(axis):
+        axis.plot([0, 1, 3, 4], [0, 1, 0, 2], marker="o", label="all")
+        axis.legend(frameon=True)
+
+    paths = re.findall(r' d="([^"]*)"', figures.inline_svg(draw, "a", "text", (3, 2)))
+    assert any("Q" in path and "L" in path for path in paths) and any("C" in path for path in paths)
+    needed = {"M": 2, "L": 2, "Q": 4, "C": 6}
+    for path in paths:
+        for command, numbers in re.findall(r"([MLQC])([^A-Za-z]*)", path):
+            assert numbers.split() and len(numbers.split()) % needed[command] == 0
+    assert any(path.count("M") == 1 and len(path.split()) > 7 and "L" not in path for path in paths)  # the line
+
+
 def test_limits_hold_the_line_and_not_a_spike():
     flux, fit, line = np.zeros(1000), np.zeros(1000), np.zeros(1000, bool)
     flux[100], flux[500], line[500] = 1e4, 30.0, True

@@ -74,7 +74,9 @@ def test_chunks_are_one_sequence(tmp_path):
     assert len(open_cutouts(str(tmp_path / "list.txt"))) == 4
     (tmp_path / "list.txt").write_text("chunk_[01].h5\n.\nabsent\n")
     listed = open_cutouts(str(tmp_path / "list.txt"))
-    assert len(listed) == 4 + 8 + 1 and (listed.table()["status"] == OK).sum() == 12
+    assert len(listed) == 8 + 1 and (listed.table()["status"] == OK).sum() == 8  # each file once
+    (tmp_path / "list.txt").write_text("chunk_1.h5\n", encoding="utf-8-sig")  # as spreadsheets write it
+    assert len(open_cutouts([tmp_path / "list.txt", tmp_path / "chunk_1.h5"])) == 1
     with pytest.raises(IndexError):
         source.read([8])
 
@@ -143,6 +145,63 @@ def test_bands_that_are_wanted_are_taken_of_files_that_name_them_among_others(tm
     write_fits(tmp_path / "other.fits", pixels[0][..., :2], bands="gr")
     (tmp_path / "other.fits").replace(tmp_path / "1.fits")
     assert np.isnan(source.read([0])).all()
+
+
+@pytest.mark.parametrize("imagetyp", ["IMAGE", "image", "SCIENCE"])
+def test_inverse_variances_and_masks_are_no_images(tmp_path, imagetyp):
+    """However the viewer spells what is one: its fits-cutout has capitals, its subimage has not."""
+    from astropy.io import fits
+
+    units = []
+    for kind, value in ((imagetyp, 1.0), ("INVVAR", 2.0), ("MASKBITS", 3.0)):
+        header = fits.Header({"IMAGETYP": kind, "BANDS": "grz"})
+        units.append((fits.ImageHDU if units else fits.PrimaryHDU)(np.full((3, SIZE, SIZE), value, "f4"), header))
+    fits.HDUList(units).writeto(tmp_path / "1.fits")
+    np.testing.assert_array_equal(open_cutouts(tmp_path).read([0]), 1.0)
+
+
+@pytest.mark.parametrize("scale", [PIXEL, 0.4])
+@pytest.mark.parametrize("form", ["CD", "PC", "CDELT"])
+def test_the_scale_is_read_from_any_form_of_a_wcs(tmp_path, form, scale):
+    """Turned by half a radian; as astropy writes it (PC of the pixels' size, CDELT 1), and with the size in CDELT."""
+    from astropy.io import fits
+
+    turn = np.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]])
+    size = np.array([-scale, scale]) / 3600
+    matrix, delta = (turn, size) if form == "CDELT" else (turn * size, np.ones(2))
+    header = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.0})
+    header.update(CRPIX1=(SIZE + 1) / 2, CRPIX2=(SIZE + 1) / 2)
+    if form != "CD":
+        header.update(CDELT1=delta[0], CDELT2=delta[1])
+    for (i, j), value in np.ndenumerate(matrix):
+        header[f"{'CD' if form == 'CD' else 'PC'}{i + 1}_{j + 1}"] = value
+    fits.PrimaryHDU(np.ones((3, SIZE, SIZE), "f4"), header).writeto(tmp_path / "1.fits")
+    if scale == PIXEL:
+        assert open_cutouts(tmp_path).table()["ra"][0] == pytest.approx(150.0, abs=1e-6)
+    else:
+        with pytest.raises(UserError, match=r"pixels of 0\.400 arcsec"):
+            open_cutouts(tmp_path)
+
+
+def test_what_a_run_left_in_the_folder_is_no_image_of_the_survey(tmp_path):
+    write_cutouts(tmp_path / "galaxies.h5", images(4))
+    (tmp_path / "run" / "embeddings").mkdir(parents=True)
+    (tmp_path / "run" / "probe").mkdir()
+    for name in ("curves.png", "completeness.png", "evaluation.png", "probe/probe.png"):
+        (tmp_path / "run" / name).write_bytes(b"\x89PNG")
+    for name in ("weights.npz", "neighbours.npz", "probe/classifiers.npz", "completeness.fits", "graded.fits"):
+        (tmp_path / "run" / name).write_bytes(b"x")
+    np.save(tmp_path / "run" / "embeddings" / "part-00000.npy", np.zeros((4, 8)))
+    write_cutouts(tmp_path / "run" / "injected.hdf5", images(2))
+    assert len(open_cutouts(tmp_path)) == 4
+    with pytest.raises(UserError, match="the folder holds no file of images"):
+        open_cutouts(tmp_path / "run")
+    assert len(open_cutouts(tmp_path / "run" / "injected.hdf5")) == 2  # where it is named itself
+
+
+def test_text_that_is_not_ascii_is_written(tmp_path):
+    write_cutouts(tmp_path / "1.h5", images(2), {"type": np.array(["elliptique", "élancé"])})
+    assert open_cutouts(tmp_path / "1.h5").table()["type"].tolist() == ["elliptique", "?lanc?"]
 
 
 @pytest.mark.parametrize("bands", ["z,r,g", "ZRG", "z r g"])
@@ -286,8 +345,8 @@ def test_no_file_stays_open_and_the_stamp_changes_with_each(tmp_path):
         write_cutouts(tmp_path / f"{i}.h5", pixels, columns(2))
         np.save(tmp_path / f"{i}.npy", np.moveaxis(pixels, -1, 1))
     paths = sorted(map(str, tmp_path.iterdir()))
-    source = open_cutouts([*paths, paths[0]])
-    np.testing.assert_array_equal(source.read(np.arange(14)), np.concatenate([pixels] * 7))
+    source = open_cutouts([*paths, paths[0]])  # each once
+    np.testing.assert_array_equal(source.read(np.arange(12)), np.concatenate([pixels] * 6))
     source.table()
     if (handles := pathlib.Path("/proc/self/fd")).is_dir():
         held = {str(handle.readlink()) for handle in handles.iterdir() if handle.is_symlink()}

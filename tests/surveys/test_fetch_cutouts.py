@@ -36,7 +36,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.asked.append(query)
             fault = self.server.faults[ra].pop(0) if self.server.faults.get(ra) else 200
-        body = cube(0.0 if fault == "dark" else float(ra), SIZE - (fault == "small"))
+        bands = "grz" if fault == "others" else query["bands"]
+        body = cube(0.0 if fault == "dark" else float(ra), SIZE - (fault == "small"), bands)
         self.send_response(fault if isinstance(fault, int) else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -47,15 +48,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def cube(value, size):
+def cube(value, size, bands):
+    """As the viewer answers: with one band, an image."""
     import io
 
     from astropy.io import fits
 
     stream = io.BytesIO()
-    header = fits.Header({"BANDS": "grz", "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": value, "CRVAL2": 0.0})
+    header = fits.Header(
+        {
+            "IMAGETYP": "IMAGE",
+            "BANDS": bands,
+            "CTYPE1": "RA---TAN",
+            "CTYPE2": "DEC--TAN",
+            "CRVAL1": value,
+            "CRVAL2": 0.0,
+        }
+    )
     header.update(CRPIX1=4.5, CRPIX2=4.5, CD1_1=-0.262 / 3600, CD1_2=0.0, CD2_1=0.0, CD2_2=0.262 / 3600)
-    fits.PrimaryHDU(np.full((3, size, size), value, np.float32), header).writeto(stream)
+    shape = (len(bands), size, size)[len(bands) == 1 :]
+    fits.PrimaryHDU(np.full(shape, value, np.float32), header).writeto(stream)
     return stream.getvalue()
 
 
@@ -108,6 +120,29 @@ def test_second_run_fetches_only_what_is_missing_or_damaged(server, config, tmp_
     files[2].unlink()
     assert set(run(config, tmp_path, text).values()) == {""}
     assert sorted(float(q["ra"]) for q in server.asked) == [10, 30]
+
+
+@pytest.mark.parametrize("bands", ["g", "griz"])
+def test_any_number_of_bands_is_fetched(server, config, tmp_path, bands):
+    config.fetch_cutouts.bands = bands
+    assert run(config, tmp_path, "10 1\n") == {10: ""}
+    assert open_cutouts(tmp_path / "work" / "cutouts").bands == bands
+
+
+def test_other_bands_than_those_asked_for_are_not_asked_for_again(server, config, tmp_path):
+    """The viewer gives its usual bands where a layer lacks one that is asked for."""
+    server.faults = {10: ["others"] * 9}
+    config.fetch_cutouts.bands = "gri"
+    assert run(config, tmp_path, "10 1\n")[10].startswith("not downloaded: the server has bands grz there, not gri")
+    assert len(server.asked) == 1 and not list((tmp_path / "work" / "cutouts").glob("*.fits"))
+
+
+@pytest.mark.parametrize(
+    "text", ["11.888 -25.288\n12 3\n", "dec,ra\n-25.288,11.888\n3,12\n", "ra,dec,n\n11.888,-25.288,a\n12,3,b\n"]
+)
+def test_a_byte_order_mark_changes_nothing(tmp_path, text):
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8-sig")
+    assert fetch_cutouts.read_positions(str(tmp_path / "list.csv")) == [(11.888, -25.288), (12, 3)]
 
 
 def test_another_layer_takes_another_folder(server, config, tmp_path):
