@@ -37,7 +37,7 @@ def parse(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        text = str(error.args[0] if error.args else error).strip()
+        text = next((str(e.args[0]) for e in (*error.args, error) if isinstance(e, Exception) and e.args), str(error))
         text = text.splitlines()[-1].partition(": ")[2] if "Traceback" in text else text  # of the config file itself
         stop("wrong flag or setting: " + " ".join(text.split()))
     if rest[1:]:

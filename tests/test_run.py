@@ -47,7 +47,7 @@ def test_good_flags_give_a_locked_config(parse):
 @pytest.mark.parametrize(
     "arguments, expected",
     [
-        ((*GOOD, "--config.train.stepz=3"), 'Did you mean "steps"'),
+        ((*GOOD, "--config.train.stepz=3"), 'setting: \'stepz\' Did you mean "steps" instead of "stepz"?'),
         ((*GOOD, "--config.trian.steps=3"), 'Did you mean "train"'),
         ((*GOOD, "--config.train.steps=many"), "many"),
         (("--config=configs/lyaa.py", "--workdir=x"), "configs/lya.py"),

@@ -18,7 +18,7 @@ AT_LEAST = {
     0: (
         "train.steps train.chunk search.temperature continua.smooth neighbours.window fetch.retries explore.port "
         "model.chunk vet.known_radius catalogue.known_radius augment.jitter optim.warmup_steps optim.weight_decay "
-        "optim.clip_norm evaluate.resamples"
+        "optim.clip_norm evaluate.resamples seed evaluate.seed"
     ),
 }
 POSITIVE = "search.matched_filter.sigma optim.learning_rate probe.ratios"
@@ -29,7 +29,8 @@ EDGES = (  # of cells
     "inject.edges.ew_2796"
 )
 FILLED = "probe.ratios evaluate.fpr"
-SHARES = "probe.valid_fraction evaluate.threshold evaluate.fpr evaluate.base_rate"  # neither none nor all
+# Neither none nor all.
+SHARES = "probe.valid_fraction evaluate.threshold evaluate.fpr evaluate.base_rate inject.line_rate"
 
 
 def check_ranges(config: Any) -> None:
@@ -43,7 +44,9 @@ def check_ranges(config: Any) -> None:
     _check(config, EDGES, lambda value: len(value) > 1 and np.all(np.diff(value) > 0), "two numbers or more, ascending")
     _check(config, FILLED, len, "one number or more")
     _check(config, SHARES, lambda value: 0 < np.min(value) and np.max(value) < 1, "between 0 and 1")
-    _check(config, "completeness.fpr", lambda value: 0 <= value < 1, "0 or more, and less than 1")
+    _check(config, "completeness.fpr search.threshold", lambda value: 0 <= value < 1, "0 or more, and less than 1")
+    _check(config, "sim.clean_fraction", lambda value: 0 <= value <= 1, "0 to 1")
+    _check(config, "search.matched_filter.taps", lambda value: value % 2 == 1, "an odd number")
     _check(config, "explore.port", lambda value: value < 65_536, "at most 65535")
     _check(config, "train.best_mode", lambda value: value in ("min", "max"), "min or max")
 

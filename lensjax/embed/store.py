@@ -54,7 +54,10 @@ class Chunks:
             np.save(temporary, values)
 
     def finish(self, table: dict[str, np.ndarray], about: dict[str, Any], bands: str = "".join(BANDS)) -> None:
-        """Write the objects' table, as `write_objects`, with a status for rows without an embedding, and the summary."""
+        """Write the objects' table, with a status for rows without an embedding, and the summary.
+
+        bands: of the table's columns (N, B), see `write_objects`.
+        """
         first = np.concatenate([np.load(self.path(i), mmap_mode="r")[:, 0] for i in range(self.count())])
         status = np.asarray(table.get("status", np.full(self.rows, OK))).astype(object)
         status[~np.isfinite(first) & (status == OK)] = "the image has pixels that are not finite"

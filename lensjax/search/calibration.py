@@ -86,15 +86,20 @@ def posterior(score: np.ndarray, config: Any) -> np.ndarray:
 
     The focal loss is least not at the probability but at a score q whose odds are L'(1 - q) / L'(q), L(q) = -(1 -
     q)^gamma log q (Charoenphakdee et al. 2021, theorem 11); a score at config.search.temperature is a probability
-    already. These are of spectra of which config.sim.line_fraction have a line, and turn into the survey's by the ratio
-    of the two odds.
+    already, and so is one that was taught odds alone. These are of spectra of which config.sim.line_fraction have a
+    line (of twins half, of taught odds config.loss.prior), and turn into the survey's by the ratio of the two odds.
     """
     x = logit(score)
     if config.search.scorer != "network":
         return np.full(len(x), np.nan)
-    focal = not config.search.temperature
+    taught = config.loss.get("teach_weight", 0.0) and not config.loss.get("focal_weight", 1.0)
+    focal = not (config.search.temperature or taught)
     odds = np.log(_slope(-x, config.loss.gamma)) - np.log(_slope(x, config.loss.gamma)) if focal else x
     trained = config.sim.get("line_fraction") or config.sim.absorber_fraction
+    if config.data.get("twins", False):
+        trained = 0.5
+    if taught:
+        trained = config.loss.prior
     shift = special.logit(config.inject.line_rate) - special.logit(trained)
     return special.expit(odds + shift)
 

@@ -11,6 +11,8 @@ from lensjax.physics import grid, lines
 from lensjax.search.candidates import Candidate, Row
 from lensjax.search.figures import BAND, FIT, FLUX, INK, LINE, MASK, SKY, STYLE, limits, smooth
 
+CREATOR = "lensjax"
+MARK = f"/Creator ({CREATOR})".encode()  # in a PDF of this; others in the folder are the user's
 THIN = 4  # pixels for each point of the whole spectrum, which is smoothed by more
 # Name -> rest wavelength, vacuum Angstrom; and the side of the name, where a second line is close.
 OII_LINES = {"Hβ": (lines.HBETA, "right"), "[O III]": (lines.OIII[1], "left"), "Hα": (lines.HALPHA, "center")}
@@ -95,13 +97,14 @@ def write_pdfs(
     loglam: np.ndarray,
     draw: Callable[..., None] = draw_page,
 ) -> None:
-    """NAME.pdf into `folder` of each spectrum that is none of the sentences; older ones of others are removed."""
+    """NAME.pdf into `folder` of each spectrum that is none of the sentences; those that this made of others before are
+    removed."""
     import matplotlib
     from matplotlib.figure import Figure
 
     drawn = [(n, r, s) for n, r, s in zip(names, rows, spectra, strict=True) if not isinstance(s, str)]
     for old in folder.glob("*.pdf"):
-        if old.stem not in {name for name, _, _ in drawn}:
+        if old.stem not in {name for name, _, _ in drawn} and MARK in old.read_bytes():
             old.unlink()
     style: Any = {**STYLE, "pdf.fonttype": 42}
     for name, row, spectrum in drawn:
@@ -109,4 +112,4 @@ def write_pdfs(
             figure = Figure(figsize=(7.2, 7.4))
             draw(figure, spectrum, row, loglam)
             figure.text(0.02, 0.006, "Flux density in $10^{-17}$ erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$.", fontsize=7)
-            figure.savefig(temporary, metadata={"CreationDate": None})
+            figure.savefig(temporary, metadata={"Creator": CREATOR, "CreationDate": None})

@@ -6,7 +6,7 @@ What is random depends on the seed and on the number of the line alone, so that 
 import hashlib
 import json
 import pathlib
-import shutil
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,7 +24,7 @@ from lensjax.search import calibration, completeness, inject_figures, score, sel
 from lensjax.search.report import write_report
 from lensjax.search.restore import Scorer, make_scorer
 from lensjax.search.spectra import Chunk, Columns, wide_window
-from lensjax.search.vet import HITS_NAME, check_settings, vet
+from lensjax.search.vet import HITS_NAME, changed, check_settings, vet
 from lensjax.surveys import Block, concatenate, find_files
 
 LINES_NAME, MAP_NAME, FOLDER_NAME = "injected.parquet", "completeness.fits", "injected"
@@ -37,9 +37,9 @@ def inject(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
     """Inject config.inject.lines lines into galaxies of config.search.input; write what the search makes of them.
 
     Writes injected.parquet (one row a line), completeness.fits, calibration.json, and completeness.pdf, .png and
-    reliability.pdf, .png; where the workdir has a vetted search by the same weights, its candidates.* and page get
-    their probabilities. A finished run of the same input, weights and settings is recognised and not repeated; a killed
-    one goes on behind its last chunk of lines.
+    reliability.pdf, .png; where the workdir has a vetted search by the same weights and settings, its candidates.* and
+    page get their probabilities. A finished run of the same input, weights and settings is recognised and not
+    repeated; a killed one goes on behind its last chunk of lines.
 
     scorer: stands in for the one that the config names. Returns the calibration with completeness as a whole.
     Raises UserError for input without a galaxy that the search selects.
@@ -62,9 +62,16 @@ def inject(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
     inject_figures.write_figures(folder, lines, completeness.make_edges(config.inject), known, injection)
     rate = float(np.mean(lines["found"]))
     print(f"{path}: {len(lines['wave'])} lines injected, {100 * rate:.1f} % found")
-    if config.vet.enabled and known["spectra"] == shards.TABLE_NAME:
-        vet(config, folder)
-        write_report(config, folder / shards.TABLE_NAME, scorer.identity)
+    if config.vet.enabled and known["spectra"] == shards.TABLE_NAME and (folder / HITS_NAME).is_file():
+        if other := changed(config, folder):
+            print(
+                f"inject: the candidates in {folder} are of another {', '.join(other)}: they get their probabilities "
+                "by --mode=search with the settings of their search",
+                file=sys.stderr,
+            )
+        else:
+            vet(config, folder)
+            write_report(config, folder / shards.TABLE_NAME, scorer.identity)
     return {**known, "completeness": rate}
 
 
@@ -125,7 +132,7 @@ def _run(config: Any, folder: pathlib.Path, mark: str, scorer: Scorer, hosts: Bl
     lines = {name: np.concatenate([part[name] for part in parts if part is not None]) for name in parts[0] or {}}
     write_control(config, folder, scorer, hosts, sky)
     _write_lines(folder / LINES_NAME, lines, mark)
-    shutil.rmtree(store)
+    shards.clear(store)
     return lines
 
 

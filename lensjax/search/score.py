@@ -77,7 +77,7 @@ def fingerprint(config: Any, files: list[tuple[str, str]], scorer: Scorer) -> st
     """SHA-256 of all that the table depends on: files with size and time, scorer, cuts, sizes, columns, version."""
     total = hashlib.sha256(scorer.identity.encode())
     shape = (scorer.loglam[0], len(scorer.loglam), config.search.batch_size, _shard_rows(config), tuple(COLUMNS))
-    shape += (systems.of(config).QUASARS,)
+    shape += (systems.of(config).QUASARS, config.model.get("dtype", ""))
     total.update(f"{lensjax.__version__} {shape} {json.dumps(config.select.to_dict(), sort_keys=True)}".encode())
     folders = sorted({pathlib.Path(path).parent for path, kind in files if kind != "spec"})
     beside = [str(path) for folder in folders for path in companions(folder)]

@@ -5,10 +5,11 @@ one begins. A shard and the final table are each whole or absent, whenever the p
 """
 
 import collections
+import contextlib
 import hashlib
 import json
 import pathlib
-import shutil
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from lensjax.core.files import replacing
 
 TABLE_NAME, FOLDER_NAME = "scores.parquet", "scores"
+SHARDS = "part-*.parquet"
 
 # Column -> (type, unit, meaning).
 COLUMNS = {
@@ -94,10 +96,10 @@ class Shards:
         self.fingerprint, self.scorer = fingerprint, scorer
         self.finished = read_metadata(self.table).get("fingerprint") == fingerprint
         self._paths, self.position = self._whole()
-        leftover = [p for p in self.folder.glob("*") if p not in self._paths]
-        others = self.table.exists() or any(p.name.startswith("part-") for p in leftover)
+        others = self.table.exists() or bool(set(self.folder.glob(SHARDS)).difference(self._paths))
         self.replaced = others and not self.finished
-        for path in [*leftover, *self.table.parent.glob(f".{self.table.stem}.*.tmp.parquet")]:  # of killed searches
+        clear(self.folder, self._paths)
+        for path in self.table.parent.glob(f".{self.table.stem}.*.tmp.parquet"):  # of killed searches
             path.unlink()
 
     def _whole(self) -> tuple[list[pathlib.Path], Position]:
@@ -131,7 +133,18 @@ class Shards:
                 for path in self._paths:
                     writer.write_table(pq.read_table(path).replace_schema_metadata(kept.metadata))
             self.finished = True
-        shutil.rmtree(self.folder, ignore_errors=True)
+        clear(self.folder)
+
+
+def clear(folder: pathlib.Path, kept: Iterable[pathlib.Path] = ()) -> None:
+    """Remove the shards in `folder` but those `kept`, what killed runs left of others, and the folder if it is empty.
+
+    Other files are the user's and stay.
+    """
+    for path in {*folder.glob(SHARDS), *folder.glob(f".{SHARDS}")}.difference(kept):
+        path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def write_cuts(path: pathlib.Path, index: np.ndarray, cut: np.ndarray) -> None:

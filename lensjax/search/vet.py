@@ -20,6 +20,7 @@ from lensjax.surveys import catalogues, known
 HITS_NAME, FUNNEL_NAME = "hits.parquet", "vetting.json"
 NEEDED = ("file", "row", "survey", "plate", "mjd", "fiberid", "targetid", "ra", "dec", "z", "zwarning", "class")
 NEEDED += ("subclass", "sky", "selected", "score", "wave", "snr", "waves", "line_scores")
+DECISIVE = ("input", "catalogue", "scorer", "threshold")  # of config.search: for which objects are candidates
 BATCH = 65_536  # rows of scores.parquet in memory at a time
 
 
@@ -62,6 +63,15 @@ def check_settings(config: Any) -> None:
     if config.vet.enabled:
         select.check(config.vet, systems.of(config).CUTS)
         known.check_known(config.vet)
+
+
+def changed(config: Any, folder: pathlib.Path) -> list[str]:
+    """Names of the settings in which the vetting in `folder` differs from `config`."""
+    made = json.loads(shards.read_metadata(folder / HITS_NAME).get("CONFIG", "{}"))
+    now = json.loads(_settings(config))
+    pairs = [(f"search.{name}", made.get("search", {}).get(name), now["search"][name]) for name in DECISIVE]
+    pairs += [(name, made.get(name), now[name]) for name in ("vet", "select", "inject.line_rate")]
+    return [f"config.{name}" for name, old, new in pairs if old != new]
 
 
 def forget(workdir: str | pathlib.Path) -> None:
@@ -147,8 +157,6 @@ def measure(config: Any, hits: Columns) -> Columns:
 
 def provenance(config: Any, scored: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
     """What it takes to make the table again, and its funnel: keys that FITS allows -> text or number."""
-    settings = {name: config[name].to_dict() for name in ("vet", "search", "select", "data", "sim")}
-    text = json.dumps({"system": config.system, "variant": config.variant, **settings}, sort_keys=True)
     false = summary["false_candidates"]
     known = {"N_FALSE": false["expected"], "FALSE_LO": false["lower"], "FALSE_HI": false["upper"]}
     return {
@@ -156,10 +164,17 @@ def provenance(config: Any, scored: dict[str, Any], summary: dict[str, Any]) -> 
         "SCORER": config.search.scorer,
         "WEIGHTS": scored.get("scorer", ""),
         "SEARCH": scored.get("fingerprint", ""),
-        "CONFIG": text,
+        "CONFIG": _settings(config),
         "N_GAL": summary["galaxies"],
         "N_SKY": summary["sky_fibers"],
         "N_HITS": summary["hits"],
         "N_CAND": summary["candidates"],
         **{name: value for name, value in known.items() if value is not None},
     }
+
+
+def _settings(config: Any) -> str:
+    """The parts of the config that a vetting depends on, JSON."""
+    settings = {name: config[name].to_dict() for name in ("vet", "search", "select", "data", "sim")}
+    settings |= {"system": config.system, "variant": config.variant, "inject.line_rate": config.inject.line_rate}
+    return json.dumps(settings, sort_keys=True)

@@ -8,6 +8,7 @@ mock galaxies of that bin.
 """
 
 import pathlib
+import zipfile
 from typing import Any, NamedTuple
 
 import jax
@@ -64,11 +65,17 @@ def read_library(source: str, shipped: pathlib.Path = PASSIVE) -> Library:
         raise UserError(
             f"config.sim.continuum is {source!r}, which is no file: give 'shipped', a continua.npz or spEigen*.fits"
         )
-    if path.suffix != ".npz":
-        return _read_eigenspectra(path, read_library("shipped", shipped))
-    with np.load(path) as stored:
-        arrays = (np.asarray(stored[name], np.float32) for name in Library._fields[1:] if name in stored)
-        return Library(float(stored["loglam0"]), *arrays)
+    try:
+        if path.suffix != ".npz":
+            return _read_eigenspectra(path, read_library("shipped", shipped))
+        with path.open("rb") as stream, np.load(stream) as stored:
+            arrays = (np.asarray(stored[name], np.float32) for name in Library._fields[1:] if name in stored)
+            return Library(float(stored["loglam0"]), *arrays)
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"config.sim.continuum is {source!r}, which holds no continua ({error}): give 'shipped', a continua.npz "
+            "that --mode=continua wrote, or the pipeline's spEigen*.fits"
+        ) from None
 
 
 def save_library(path: pathlib.Path, library: Library) -> None:

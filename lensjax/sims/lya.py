@@ -63,7 +63,7 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
     def simulate(key: jax.Array) -> dict[str, jax.Array]:
         keys = jax.random.split(key, 11)
         u = jax.random.uniform(keys[0], (10,), minval=1e-6)
-        dirt = sim.dirt * jnp.maximum(u[0] - sim.clean_fraction, 0.0) / (1 - sim.clean_fraction)
+        dirt = sim.dirt * jnp.maximum(u[0] - sim.clean_fraction, 0.0) / max(1 - sim.clean_fraction, 1e-6)
         row, z = continua.snap(basis, draw_redshift(u[1:4], sim.redshift))
         lost = u[6] < LOST_RATE * dirt
         brightness = draw_brightness(u[4]) * jnp.where(lost, LOST_BRIGHTNESS ** u[7], 1.0)

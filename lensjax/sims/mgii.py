@@ -69,7 +69,7 @@ def make_simulator(config: Any) -> Callable[[jax.Array], Truth]:
     def simulate(key: jax.Array) -> Truth:
         keys = jax.random.split(key, 13)
         u = jax.random.uniform(keys[0], (8,), minval=1e-6)
-        dirt = sim.dirt * jnp.maximum(u[0] - sim.clean_fraction, 0.0) / (1 - sim.clean_fraction)
+        dirt = sim.dirt * jnp.maximum(u[0] - sim.clean_fraction, 0.0) / max(1 - sim.clean_fraction, 1e-6)
         z = sim.redshift[0] + (sim.redshift[1] - sim.redshift[0]) * u[1]
         bright = sim.brightness[0] * jnp.exp(sim.brightness[1] * jnp.clip(ndtri(u[2]), -2.5, 2.5))
         quasar_flux = bright * quasars.draw_continuum(keys[1], library, z, loglam)

@@ -3,7 +3,10 @@
 import contextlib
 import pathlib
 import re
+import sys
 from typing import NamedTuple
+
+import numpy as np
 
 from lensjax.core.errors import UserError
 from lensjax.surveys.block import BadFile
@@ -72,7 +75,11 @@ def read_targets(path: str) -> list[Target]:
     with contextlib.suppress(BadFile, UserError):
         columns = read_any(file, "the list")
         if set(BY_PLATE) <= set(columns):
-            return [Target(*map(int, row)) for row in zip(*(columns[name] for name in BY_PLATE), strict=True)]
+            rows = np.stack([np.asarray(columns[name], float) for name in BY_PLATE], axis=1)
+            known = (rows >= 0).all(axis=1)  # a cell without a value is -1 or NaN
+            if not known.all():
+                print(f"{path}: {np.sum(~known)} rows without plate, MJD or fiber are left out", file=sys.stderr)
+            return [Target(*map(int, row)) for row in rows[known]]
     try:
         lines = file.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -72,7 +72,7 @@ def _is_list(path: pathlib.Path) -> bool:
 
 def _listed(path: pathlib.Path) -> list[pathlib.Path]:
     """Files of a list file; an entry that is not there is kept, to become a row that says so."""
-    lines = (line.split("#")[0].strip() for line in path.read_text(errors="replace").splitlines())
+    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines())
     entries = [path.parent / pathlib.Path(line).expanduser() for line in lines if line]
     return [file for entry in entries for file in (_expand(entry) or [entry])]
 

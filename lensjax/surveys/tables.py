@@ -157,10 +157,11 @@ def _identity(table: dict) -> tuple[str, ...]:
 
 
 def row_key(table: dict, names: tuple[str, ...]) -> np.ndarray:
-    """The columns `names`, integers, as one structured array (N,), which compares them in order."""
+    """The columns `names`, whole numbers, as one structured array (N,), which compares them in order; -1 for none."""
     key = np.empty(len(table[names[0]]), [(name, TABLE[name][0]) for name in names])
     for name in names:
-        key[name] = table[name]
+        values = np.asarray(table[name])
+        key[name] = np.where(np.isfinite(values), values, -1) if values.dtype.kind == "f" else values
     return key
 
 

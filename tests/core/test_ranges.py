@@ -41,11 +41,15 @@ def test_the_configs_are_within_range(system):
         (lens, "completeness.fpr", 1.0, "0 or more"),
         (ssl, "explore.port", 99_999, "at most 65535"),
         (lya, "train.best_mode", "MIN", "min or max"),
+        (lya, "seed", -1, "at least 0"),
+        (lya, "search.threshold", 6.0, "0 or more, and less than 1"),
+        (mgii, "inject.line_rate", 2.0, "between 0 and 1"),
+        (mgii, "sim.clean_fraction", 1.1, "0 to 1"),
+        (lya, "search.matched_filter.taps", 14, "an odd number"),
     ],
 )
 def test_a_number_out_of_range_is_named(system, key, value, expected):
     config = system.get_config()
-    block, _, name = key.rpartition(".")
-    config.update({block: {name: value}} if "." not in block else {"search": {"matched_filter": {name: value}}})
+    config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=rf"config\.{key} is .*: expected {expected}"):
         check_ranges(config)

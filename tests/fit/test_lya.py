@@ -99,6 +99,22 @@ def one_shape():
         yield
 
 
+def test_bad_pixels_on_one_flank_leave_a_line_where_it_is():
+    """Where the mean is all but free, so is its bias: no correction may take the line out of its window."""
+    num = 128
+    wave = np.linspace(3900.0, 4900.0, num)
+    shape = np.full(num, 1.5), np.zeros(num), np.full(num, 1.0)
+    y, ivar, position = spectra(np.full(num, 30.0), wave, *shape, seed=3)
+    nearest = np.rint(position).astype(int)
+    for pixel in range(8):
+        rows = np.arange(num) % 8 > pixel
+        ivar = ivar.copy()
+        ivar[np.flatnonzero(rows), nearest[rows] + pixel] = 0
+    table = lya.fit_lines(y, ivar, position, LOGLAM)
+    assert np.abs(grid.pixel(table["wave"], LOGLAM) - nearest).max() <= lya.MAX_OFFSET + 0.5
+    assert np.nanmax(table["wave_err"]) > 100  # and this is what the error of such a line says
+
+
 def test_pulls_and_coverage():
     """Flux, wavelength and level at S/N of some 15; the interval of alpha (benchmarks/fits.py: on 20,000 lines)."""
     num = 1500

@@ -15,7 +15,7 @@ from scipy import optimize, special
 from configs import lya
 from lensjax.core.errors import UserError
 from lensjax.physics import grid
-from lensjax.search import calibration, completeness, emitters, inject, inject_lines, restore
+from lensjax.search import calibration, completeness, emitters, inject, inject_lines, restore, vet
 from lensjax.surveys import read_block
 from lensjax.surveys.write import write_spplate
 
@@ -185,6 +185,30 @@ def test_probabilities_that_an_injection_brings_do_not_ask_for_another(plate, tm
     assert mark() == mark(probability=np.full(3, 0.7)) != mark(flags=np.arange(1, 4))
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_candidates_of_other_settings_are_left_alone(same, plate, tmp_path, monkeypatch, capsys):
+    config = lya.get_config("smoke")
+    config.update(config_of(plate))
+    config.vet.enabled = True
+    kept = {"CONFIG": vet._settings(config)}
+    table = pa.table({"wave": [4100.0], "z_lens": [0.5], "sky": [False], "flags": [0]})
+    pq.write_table(table.replace_schema_metadata({"lensjax": json.dumps(kept)}), tmp_path / "hits.parquet")
+    if not same:
+        config.search.threshold, config.inject.line_rate = 0.9, 0.05
+    lines = {"wave": np.zeros(1), "found": np.ones(1)}
+    for name, result in {"_read_lines": lines, "calibrate": {"spectra": "scores.parquet"}}.items():
+        monkeypatch.setattr(inject, name, lambda *_, result=result: result)
+    monkeypatch.setattr(inject.completeness, "write_completeness", lambda path, *_: path)
+    monkeypatch.setattr(inject.inject_figures, "write_figures", lambda *_: None)
+    called = []
+    for name in ("vet", "write_report"):
+        monkeypatch.setattr(inject, name, lambda *_, name=name: called.append(name))
+    inject.inject(config, tmp_path)
+    assert called == (["vet", "write_report"] if same else [])
+    said = capsys.readouterr().err
+    assert ("are of another config.search.threshold, config.inject.line_rate: they get" in said) != same
+
+
 def test_nothing_to_inject_into_is_said(plate, tmp_path):
     config = lya.get_config("smoke")
     config.update(config_of(plate))
@@ -254,6 +278,22 @@ def test_the_posterior_undoes_the_focal_loss_and_the_rate_in_training(gamma):
     np.testing.assert_allclose(calibration.posterior(score, config), odds / (1 + odds), rtol=1e-3)
     config.search.scorer = "practical_filter"
     assert np.isnan(calibration.posterior(score, config)).all()
+
+
+def test_the_posterior_of_taught_odds_and_of_twins():
+    """The score of taught odds is the probability at their prior; half of the mocks in pairs have a line."""
+    score = np.array([0.02, 0.3, 0.8, 0.995])
+    config = lya.get_config("taught")
+    config.inject.line_rate = config.loss.prior
+    np.testing.assert_allclose(calibration.posterior(score, config), score, rtol=1e-5)
+    config.inject.line_rate = 0.01
+    odds = score / (1 - score) * (0.01 / 0.99) / (config.loss.prior / (1 - config.loss.prior))
+    np.testing.assert_allclose(calibration.posterior(score, config), odds / (1 + odds), rtol=1e-5)
+    config = lya.get_config("smoke")
+    config.data.twins, config.inject.line_rate = True, 0.5
+    paired = calibration.posterior(score, config)
+    config.data.twins, config.sim.line_fraction = False, 0.5
+    np.testing.assert_array_equal(paired, calibration.posterior(score, config))
 
 
 def test_few_spectra_support_no_certainty():

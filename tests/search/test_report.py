@@ -318,6 +318,16 @@ def test_a_vetted_page_shows_candidates_cuts_and_what_is_against_them(vetted):
     assert [path.suffix for path in (folder / "figures").iterdir()] == [".pdf"]
 
 
+def test_pdfs_of_candidates_that_are_none_any_more_go_and_those_of_the_user_stay(vetted, tmp_path):
+    from matplotlib.figure import Figure
+
+    made = next((vetted[0] / "figures").iterdir())
+    (tmp_path / made.name).write_bytes(made.read_bytes())
+    Figure().savefig(tmp_path / "fig1_of_a_paper.pdf")
+    candidate_figures.write_pdfs(tmp_path, [], [], [], np.zeros(0))
+    assert [path.name for path in tmp_path.iterdir()] == ["fig1_of_a_paper.pdf"]
+
+
 def test_cuts_have_a_column_of_sky_fibers_only_where_there_are_some(vetted):
     folder, text, _ = vetted
     assert "<th class=n>sky fibers</th>" in text

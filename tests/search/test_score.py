@@ -215,6 +215,18 @@ def test_finished_search_is_recognised_and_a_changed_one_starts_anew(survey, tmp
     assert (tmp_path / "scores.parquet").stat().st_mtime_ns == before  # the old table stays until the new one is whole
 
 
+def test_only_shards_of_ours_are_removed(tmp_path):
+    """`scores` is a name that a folder of the user's may have."""
+    (tmp_path / "scores").mkdir()
+    for name in ("team.csv", "part-00003.parquet", ".part-00001.9-9.tmp.parquet", "notes.parquet"):
+        (tmp_path / "scores" / name).write_bytes(b"x")
+    found = shards.Shards(tmp_path, "f")
+    assert found.replaced and found.position == (0, 0)
+    assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == ["notes.parquet", "team.csv"]
+    found.finish()
+    assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == ["notes.parquet", "team.csv"]
+
+
 def test_no_catalogue_of_another_search_stays_beside_the_scores(survey, tmp_path):
     config = config_of(survey)
     score.search(config, tmp_path, brightest_pixel())

@@ -147,6 +147,20 @@ def test_missing_file_is_one_clear_sentence():
         continua.read_library("no/such/file.fits")
 
 
+@pytest.mark.parametrize("name", ["other.npz", "torn.npz", "spec.fits"])
+def test_a_file_of_something_else_is_one_clear_sentence(name, tmp_path):
+    from astropy.io import fits
+
+    if name == "other.npz":
+        np.savez(tmp_path / name, params=np.zeros(3))
+    elif name == "torn.npz":
+        (tmp_path / name).write_bytes(b"PK\x03\x04 torn")
+    else:
+        fits.PrimaryHDU(header=fits.Header({"COEFF0": 3.5})).writeto(tmp_path / name)
+    with pytest.raises(UserError, match="which holds no continua"):
+        continua.read_library(str(tmp_path / name))
+
+
 def test_principal_axes_are_as_long_as_the_scatter_of_the_library():
     library = continua.read_library("passive")
     mean, *axes = continua.principal(library, 6)

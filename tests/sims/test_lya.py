@@ -49,6 +49,11 @@ def test_every_number_is_finite_and_bad_pixels_hold_zero(dirty):
     assert 0 < (dirty["ivar"] == 0).mean() < 0.02
 
 
+def test_all_mocks_may_be_clean():
+    all_clean = mocks(num=4, dirt=1.0, clean_fraction=1.0)
+    assert all(np.isfinite(value).all() for value in all_clean.values())
+
+
 def test_clean_noise_has_the_stated_errors(clean):
     model = clean["continuum"] + (clean["label"] * clean["line_flux"])[:, None] * clean["profile"]
     good = clean["ivar"] > 0

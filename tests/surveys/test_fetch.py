@@ -146,6 +146,12 @@ def test_a_table_is_read_by_the_names_of_its_columns(name, tmp_path):
     assert fetch.read_targets(str(tmp_path / name)) == [(4055, 55359, 596), (10251, 58159, 12)]
 
 
+def test_rows_without_an_observation_are_left_out_and_said(tmp_path, capsys):
+    (tmp_path / "list.csv").write_text("plate,mjd,fiberid\n4055.0,55359,596\n4056.0,,12\n,55359,3\n")
+    assert fetch.read_targets(str(tmp_path / "list.csv")) == [(4055, 55359, 596)]
+    assert "2 rows without plate, MJD or fiber are left out" in capsys.readouterr().err
+
+
 def test_a_list_of_skyserver_begins_with_a_title(tmp_path):
     (tmp_path / "list.csv").write_text("#Table1\nplate,mjd,fiberid\n4055,55359,596\n")
     assert fetch.read_targets(str(tmp_path / "list.csv")) == [(4055, 55359, 596)]

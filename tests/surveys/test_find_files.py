@@ -33,6 +33,11 @@ def test_folder_is_searched_to_any_depth_without_companions(folder):
     assert names(find_files(str(folder))) == ALL
 
 
+def test_a_list_may_begin_with_a_byte_order_mark(folder):
+    (folder / "list.txt").write_text("a/spec-1-2-3.fits\na/coadd-x.fits\n", encoding="utf-8-sig")
+    assert names(find_files(str(folder / "list.txt"))) == [("coadd-x.fits", "coadd"), ("spec-1-2-3.fits", "spec")]
+
+
 def test_links_to_folders_are_followed_once(folder, tmp_path_factory):
     linked = tmp_path_factory.mktemp("survey")
     (linked / "link").symlink_to(folder)
