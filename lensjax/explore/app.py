@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import math
 import pathlib
 import sys
@@ -35,6 +36,7 @@ def explore(config: Any, workdir: str | pathlib.Path) -> None:
         )
     from werkzeug.serving import make_server
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each picture otherwise
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # it would say so in two lines of its own, and exit
             server = make_server(HOST, config.explore.port, app, threaded=True)
