@@ -36,7 +36,7 @@ h3{font-size:1.05rem;margin:0}p{margin:.4rem 0}a{color:var(--line)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.15rem .7rem;text-align:left;vertical-align:top;border-top:1px solid var(--mask)}
 th{font-weight:600;white-space:nowrap}.n{text-align:right;white-space:nowrap}
-.hits td{white-space:nowrap}
+.hits th,.hits td{padding:.15rem .5rem}.hits td{white-space:nowrap}.hits td:last-child{white-space:normal}
 .why td{border-top:0;font-size:.88rem;opacity:.85;padding-top:0}
 .why td:first-child{white-space:nowrap;padding-left:1.4rem}
 .break{overflow-wrap:anywhere}svg{display:block;width:100%;height:auto}
