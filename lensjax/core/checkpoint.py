@@ -11,7 +11,6 @@ import os
 import pathlib
 import shutil
 import warnings
-import zipfile
 from typing import Any
 
 import jax
@@ -23,7 +22,7 @@ from flax import traverse_util
 from lensjax.core import settings
 from lensjax.core.errors import UserError
 from lensjax.core.files import naming_full, replacing
-from lensjax.core.sharding import to_host
+from lensjax.core.sharding import any_process, to_host
 from lensjax.core.task import State
 
 WEIGHTS_NAME = "weights.npz"
@@ -172,6 +171,7 @@ class Checkpoints:
                 (self.folder / str(step)).rename(aside)
             self._costs.pop(step, None)
         if failed:
+            any_process(True)  # waits for all: none may list a folder that is being set aside
             self._manager.reload()
 
 
@@ -196,8 +196,14 @@ def cost(meta: dict[str, Any] | None) -> float:
 
 
 def _inference_order(folder: pathlib.Path) -> list[int]:
-    """Steps on disk, the best first, then the newest: the order in which inference tries them."""
-    return sorted(sorted(_steps(folder), reverse=True), key=lambda step: cost(read_meta(folder, step)))
+    """Steps on disk, the best first, the first of equals as in `best_step`, then the newest of those that were not
+    evaluated: the order in which inference tries them."""
+
+    def rank(step: int) -> tuple[float, int]:
+        value = cost(read_meta(folder, step))
+        return value, step if np.isfinite(value) else -step
+
+    return sorted(_steps(folder), key=rank)
 
 
 def _restore_weights(folder: pathlib.Path, step: int) -> tuple[Any, Any, Any]:
@@ -314,7 +320,7 @@ def load_weights(path: str | os.PathLike) -> tuple[Any, Any, Any]:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             flat = {name: stored[name] for name in stored.files}
         text, sha = flat.pop("config"), str(flat.pop("sha256"))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except Exception as error:  # zipfile's and numpy's, of a dozen types by the byte that is wrong
         raise UserError(f"{file} is not a whole weights file ({_brief(error)}): download it again.") from error
     if digest([flat, text]) != sha:
         raise UserError(f"{file} is damaged (its checksum does not match its arrays): download it again.")

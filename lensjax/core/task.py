@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -56,7 +57,11 @@ def begin(task: Task, state: State) -> State:
     if task.warm is None:
         return state
     old = state.params, state.model_state
-    params, model_state = jax.tree.map(lambda new, x: jax.device_put(new, x.sharding), task.warm(*old), old)
+
+    def put(new: Any, x: jax.Array) -> jax.Array:
+        return jax.device_put(np.asarray(new, x.dtype), x.sharding)  # in whatever precision weights were kept
+
+    params, model_state = jax.tree.map(put, task.warm(*old), old)
     return dataclasses.replace(state, params=params, model_state=model_state)
 
 

@@ -186,6 +186,8 @@ def shared_rows(label: np.ndarray, share: float, size: int, seed: int, step: int
     where a class is empty.
     """
     classes = [np.flatnonzero(np.asarray(label) > 0.5), np.flatnonzero(np.asarray(label) <= 0.5)]
+    if size < 2:
+        raise UserError(f"config.train.batch_size is {size}: config.data.lens_share needs 2, one of either class.")
     if not all(len(rows) for rows in classes):
         raise UserError(
             f"of {len(label)} training objects {len(classes[0])} are lenses: expected some of either, or "

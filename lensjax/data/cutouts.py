@@ -62,7 +62,7 @@ def load_cutouts(config: Any, source: Any = None) -> tuple[dict[str, Any], dict[
     arrays = []
     for part in (rows[num_test:], rows[:num_test]):
         label = {"label": np.asarray(table["label"], np.float32)[part]} if labelled else {}
-        arrays.append({**observe(source, table, part), **label})
+        arrays.append({**observe(source, table, part, len(config.augment.noise)), **label})
     return arrays[0], arrays[1]
 
 
@@ -109,12 +109,13 @@ def check_bands(source: Any, config: Any) -> None:
         )
 
 
-def observe(source: Any, table: Table, rows: np.ndarray) -> dict[str, Any]:
-    """What the network may know of these rows: image (n, H, H, B), psfsize and noise (n, B), ebv (n,).
+def observe(source: Any, table: Table, rows: np.ndarray, number: int) -> dict[str, Any]:
+    """What the network may know of these rows, in a `number` B of bands: image (n, H, H, B), psfsize and noise (n, B),
+    ebv (n,).
 
     Images are read when they are asked for. psfsize and noise are NaN where they are unknown; E(B-V) counts as 0 there.
     """
-    unknown = np.full((len(rows), len(bands.BANDS)), np.nan, np.float32)
+    unknown = np.full((len(rows), number), np.nan, np.float32)
     psfsize, depth = (np.asarray(table[name], np.float32)[rows] if name in table else unknown for name in SEEING)
     psfsize, depth = (np.where(x > 0, x, np.nan) for x in (psfsize, depth))
     ebv = (

@@ -82,7 +82,7 @@ def convert_projector(state: Arrays) -> Any | None:
         return None
     names = {"hidden": "fc.0", "out": "fc.2"}
     return {
-        ours: {"kernel": state[f"{prefix}{theirs}.weight"].T, "bias": state[f"{prefix}{theirs}.bias"]}
+        ours: {"kernel": _get(state, f"{prefix}{theirs}.weight").T, "bias": _get(state, f"{prefix}{theirs}.bias")}
         for ours, theirs in names.items()
     }
 

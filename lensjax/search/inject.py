@@ -130,6 +130,10 @@ def _run(config: Any, folder: pathlib.Path, mark: str, scorer: Scorer, hosts: Bl
     progress.close()
     parts = [_read_lines(store / f"part-{i:05d}.parquet", mark) for i in range(number)]
     lines = {name: np.concatenate([part[name] for part in parts if part is not None]) for name in parts[0] or {}}
+    if not len(lines["wave"]):
+        raise UserError(
+            f"none of {len(hosts.z)} spectra of {config.search.input} has a good pixel for a line: give others."
+        )
     write_control(config, folder, scorer, hosts, sky)
     _write_lines(folder / LINES_NAME, lines, mark)
     shards.clear(store)
@@ -137,7 +141,10 @@ def _run(config: Any, folder: pathlib.Path, mark: str, scorer: Scorer, hosts: Bl
 
 
 def make_recovery(config: Any, folder: pathlib.Path, scorer: Scorer, hosts: Block) -> Callable[[np.ndarray], Columns]:
-    """recover(numbers (n,) of lines) -> columns (n,): the injection's TRUTH, host, score, hit_wave, hit, cut, found."""
+    """recover(numbers (n,) of lines) -> columns (m,): the injection's TRUTH, host, score, hit_wave, hit, cut, found.
+
+    m < n where a host has no room for a line.
+    """
     loglam = scorer.loglam
     wide = wide_window(config)
     first = grid.index0(loglam) - grid.index0(wide)
@@ -168,7 +175,8 @@ def make_recovery(config: Any, folder: pathlib.Path, scorer: Scorer, hosts: Bloc
         cut[hit] = vetting(picked._replace(flux=flux, ivar=ivar).take(hit), out["wave"][hit], out["score"][hit])
         found = hit & ((cut == select.CONTROL) if config.vet.enabled else True)
         fate = {"score": out["score"], "hit_wave": out["wave"], "hit": hit, "cut": cut, "found": found}
-        return {**truth, "host": host, **fate}
+        possible = truth.pop("possible")
+        return {name: values[possible] for name, values in {**truth, "host": host, **fate}.items()}
 
     return recover
 

@@ -42,7 +42,8 @@ def make_inject(config: Any, loglam: np.ndarray) -> Callable[..., tuple[dict, di
     Shapes by the curve of growth, as the simulator's, through each spectrum's own line-spread function; anywhere in the
     search window; W2796 as config.inject.ew_2796 says, whatever the spectrum: were W chosen by S/N, weak absorbers
     would be in bright quasars alone, and their completeness that of these. So `snr` is not read. The flux that is left
-    keeps its own noise, and gets back what the absorption took of it.
+    keeps its own noise, and gets back what the absorption took of it. The truth's `possible` is False where no pixel
+    of the spectrum could be an absorber's.
     """
     wave, ew_range = jnp.asarray(grid.wave(loglam), jnp.float32), config.inject.ew_2796
     apart = np.log10(np.array(lines.MGII) / lines.MGII[0]).astype(np.float32) / np.float32(grid.STEP)
@@ -66,7 +67,13 @@ def make_inject(config: Any, loglam: np.ndarray) -> Callable[..., tuple[dict, di
         flux = jnp.where(good, example["flux"] * seen + noise, 0.0)
         true_snr = jnp.sqrt(jnp.sum(jnp.where(good, (level * (1 - seen) / sigma) ** 2, 0.0)))
         z_abs = slots["z_abs"][0]
-        truth = {"wave": lines.MGII[0] * (1 + z_abs), "snr": true_snr, "z_abs": z_abs, "ew_2796": slots["ew"][0]}
+        truth = {
+            "possible": slots["there"][0],
+            "wave": lines.MGII[0] * (1 + z_abs),
+            "snr": true_snr,
+            "z_abs": z_abs,
+            "ew_2796": slots["ew"][0],
+        }
         return {**example, "flux": flux}, truth
 
     return jax.jit(jax.vmap(one))

@@ -41,7 +41,7 @@ def make_inject(config: Any, loglam: np.ndarray) -> Callable[..., tuple[dict, di
 
     Shapes as the simulator's skew normals, through each spectrum's own line-spread function; centres anywhere off the
     masks; flux such that the S/N of the true profile under the spectrum's own errors is `snr`. Reported errors grow
-    with the counts, as `noise.follow_counts` says.
+    with the counts, as `noise.follow_counts` says. The truth's `possible` is False where no pixel could be a line's.
     """
     wave, mirror_fraction = jnp.asarray(grid.wave(loglam), jnp.float32), config.inject.mirror_fraction
     masked = lya.masked_lines(config)
@@ -56,6 +56,8 @@ def make_inject(config: Any, loglam: np.ndarray) -> Callable[..., tuple[dict, di
         line = lya.draw_line(key, sim, instrument, galaxy, example["z"], masked)
         flux = jnp.where(good, example["flux"] + line["model"], 0.0)
         ivar = noise.follow_counts(example["ivar"], line["model"], sigma)
-        return {**example, "flux": flux, "ivar": ivar}, {name: line[name] for name in TRUTH}
+        room = good & ~lya.lens_mask(wave, example["z"], masked)
+        truth = {"possible": room[lya.EDGE : -lya.EDGE].any(), **{name: line[name] for name in TRUTH}}
+        return {**example, "flux": flux, "ivar": ivar}, truth
 
     return jax.jit(jax.vmap(one))

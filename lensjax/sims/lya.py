@@ -211,4 +211,5 @@ def _oii_profile(instrument, pixel: jax.Array, omega: jax.Array) -> jax.Array:
     num = instrument.wave.shape[0]
     rest, share = np.array([(lines.OII_DOUBLET[0], 0.45), (lines.OII_DOUBLET[1], 0.55), *OII_COMPANIONS], np.float32).T
     places = pixel + np.log10(rest / lines.OII) / np.float32(grid.STEP)
+    share = share * (lines.OII / rest)  # a pixel is wider there: the flux of each counts, not that of its pixels
     return share @ jax.vmap(lambda place: profiles.pixel_profile(num, place, omega, jnp.float32(0.0)))(places)

@@ -74,7 +74,10 @@ def _fade(distance) -> jax.Array:
 
 
 def draw_shape(canvas: Canvas, centre, shape: Shape, mass: Mass, lensed) -> jax.Array:
-    """Transform (m, m // 2 + 1) of a shape of unit flux; where `lensed`, seen through the mass at `centre` (x, y)."""
+    """Transform (m, m // 2 + 1) of a shape of unit flux, less what lies beyond the central INNER pixels.
+
+    Where `lensed`, it is seen through the mass at `centre` (x, y).
+    """
     axis = canvas.inner(INNER)
     x, y = axis[None, :] - centre[0], axis[:, None] - centre[1]
     mass = jax.tree.map(lambda value: jnp.where(lensed, value, 0.0), mass)

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import json
 import os
 import shutil
 
@@ -154,6 +155,18 @@ def test_inference_passes_over_a_damaged_best(tmp_path):
     with pytest.warns(UserWarning, match="checkpoint 20"):
         _, params, _ = checkpoint.restore_for_inference(tmp_path)
     _assert_same(params, _state(30).params)
+
+
+def test_inference_takes_the_first_of_equals_as_training_does(tmp_path):
+    """Whether a run was stopped in between or not."""
+    for step, accuracy in ((10, 0.9), (20, 0.9), (30, 0.8), (40, None)):
+        meta = {"best": {"metric": "accuracy", "sign": -1}, "metrics": accuracy and {"accuracy": accuracy}}
+        (tmp_path / str(step) / "meta").mkdir(parents=True)
+        (tmp_path / str(step) / "meta" / "metadata").write_text(json.dumps(meta))
+    assert checkpoint._inference_order(tmp_path) == [10, 20, 30, 40]
+    for step in (10, 20, 30):
+        shutil.rmtree(tmp_path / str(step) / "meta")
+    assert checkpoint._inference_order(tmp_path) == [40, 30, 20, 10]
 
 
 def test_weights_come_back(tmp_path):

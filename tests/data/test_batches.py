@@ -123,6 +123,8 @@ def test_lenses_have_their_share_of_every_batch_and_the_rest_comes_in_epochs():
     assert not np.array_equal(rows[5], batches.shared_rows(label, 0.2, 10, 1, 5))
     with pytest.raises(UserError, match="0 are lenses"):
         batches.shared_rows(np.zeros(9), 0.2, 4, 0, 0)
+    with pytest.raises(UserError, match="lens_share needs 2"):
+        batches.shared_rows(label, 0.2, 1, 0, 0)
 
 
 def test_batches_of_arrays_take_the_share():

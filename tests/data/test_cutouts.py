@@ -95,7 +95,7 @@ def test_fewer_than_there_are_come_evenly_in_magnitude():
 def test_noise_is_equation_b1_of_the_paper():
     source = Source()
     source.columns["psfdepth"][1] = 0
-    batch = cutouts.observe(source, source.columns, np.array([0, 1]))
+    batch = cutouts.observe(source, source.columns, np.array([0, 1]), 3)
     sigma = 1 / np.sqrt(4 * np.pi * 500 * (1.4 / 2.3548 / 0.262) ** 2)
     np.testing.assert_allclose(batch["noise"][0], sigma, rtol=1e-3)
     assert np.isnan(batch["noise"][1]).all()
@@ -108,6 +108,7 @@ def test_what_the_table_lacks_is_unknown():
     batch = next(iter(from_arrays(*cutouts.load_cutouts(config(), source), 8, 0).test()))
     assert np.isfinite(batch["image"]).all()
     assert np.isnan(batch["psfsize"]).all() and np.isnan(batch["noise"]).all()
+    assert cutouts.observe(source, source.columns, np.array([0, 1]), 4)["noise"].shape == (2, 4)
     assert batch["ebv"].sum() == 0
 
 

@@ -70,6 +70,8 @@ def test_the_head_of_moco():
     expected = hidden @ state["module.encoder_q.fc.2.weight"].T + state["module.encoder_q.fc.2.bias"]
     out = resnet2d.Projector(32, 8).apply({"params": head}, x)
     np.testing.assert_allclose(out, expected, rtol=1e-3, atol=1e-3)
+    half = torchvision.convert_projector({name: x.astype(np.float16) for name, x in state.items()})
+    assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {np.dtype("float32")}
     del state["module.encoder_q.fc.2.weight"]
     assert torchvision.convert_projector(state) is None
 

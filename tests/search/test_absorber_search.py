@@ -209,6 +209,9 @@ def test_injected_absorbers_have_the_strength_that_the_truth_says(config):
     off = np.minimum(np.abs(deepest - place), np.abs(deepest - place - 11.135))
     assert np.mean(off < 3) > 0.95
     assert np.all(truth["wave"] / lines.MGII[0] - 1 == pytest.approx(truth["z_abs"], abs=1e-5))
+    assert truth["possible"].all()
+    example["z"][:] = 0.3605  # no absorber in front of it has its doublet in the window
+    assert not jax.device_get(draw(keys, example, snr))[1]["possible"].any()
 
 
 def test_injected_widths_do_not_depend_on_the_spectrum(config):

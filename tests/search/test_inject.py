@@ -147,6 +147,25 @@ def test_injected_lines_are_cut_as_the_hits_of_a_search_are(searched, plate, tmp
     assert cut.tolist() == ["control", "hits", "control"]
 
 
+def test_a_spectrum_without_room_for_a_line_gets_none(plate, tmp_path):
+    """Its lines would lie at the end of the window and be counted as lost."""
+    config = config_of(plate)
+    hosts = read_block(str(next(plate.glob("spPlate*"))), LOGLAM).take(np.arange(2))
+    hosts.ivar[0, 8:-8] = 0
+    recover = inject.make_recovery(config, tmp_path, restore.make_scorer(config, plate), hosts)
+    lines = recover(np.arange(8))
+    assert 0 < len(lines["wave"]) < 8 and set(lines["host"]) == {1}
+    assert len({len(column) for column in lines.values()}) == 1
+    assert (
+        len(
+            inject.make_recovery(config, tmp_path, restore.make_scorer(config, plate), hosts.take([0]))(np.arange(8))[
+                "wave"
+            ]
+        )
+        == 0
+    )
+
+
 def test_galaxies_come_from_many_files(tmp_path):
     for number in range(4):
         table = {"z": np.full(5, 0.5), "class": "GALAXY"}

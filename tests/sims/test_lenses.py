@@ -231,6 +231,13 @@ def test_sources_are_brightened_never_dimmed_and_magnitudes_are_behind_the_dust(
     np.testing.assert_allclose(np.median(light / bands.flux(mocks["mag"][star]), axis=0), 1, atol=0.03)
 
 
+def test_the_magnitude_is_that_of_what_is_drawn(mocks):
+    """Of large edge-on discs a part is: no object may be brighter in the catalogue than all light of its image."""
+    disc = np.isin(mocks["kind"], (galaxies.EDGE, galaxies.SPIRAL, galaxies.MERGER))
+    ratio = mocks["clean"][disc].sum((1, 2)) / bands.flux(mocks["mag"][disc])
+    assert disc.sum() > 20 and ratio.min() > 0.97
+
+
 def test_the_power_of_a_spectrum_is_the_sum_of_the_squares_of_its_image():
     canvas = canvases.make_canvas(16, 2, 2)
     white = np.random.default_rng(0).normal(size=(3, canvas.pixels, canvas.pixels)).astype(np.float32)

@@ -47,8 +47,9 @@ def batch(seed=0, count=8):
 
 def test_keys_are_those_of_the_weights_that_a_run_begins_with():
     _, task, _, state, step = case()
-    given = jax.tree.map(lambda x: x + 0.1, state.params)
+    given = jax.tree.map(lambda x: np.asarray(x + 0.1, np.float16), state.params)  # as some weights are kept
     begun = begin(task._replace(warm=lambda params, model_state: (given, model_state)), state)
+    assert {leaf.dtype for leaf in jax.tree.leaves(begun.params)} == {np.dtype("float32")}
     after, _ = step(begun, batch(), KEY)
     jax.tree.map(np.testing.assert_array_equal, after.extra["key_params"], given)
 
