@@ -1,6 +1,7 @@
 """Build a data set once, whatever kills or races the build."""
 
 import contextlib
+import io
 import pathlib
 import shutil
 import sys
@@ -23,6 +24,7 @@ def prepare(builder) -> pathlib.Path:
     with locked(folder.parent / f".{folder.name}.lock"):
         for stale in folder.parent.glob(f"incomplete.*_{folder.name}"):
             shutil.rmtree(stale)
-        with contextlib.redirect_stdout(sys.stderr), naming_full(folder):  # the library announces its work on stdout
+        print(f"building {folder}", file=sys.stderr)
+        with contextlib.redirect_stdout(io.StringIO()), naming_full(folder):  # the library announces a download
             builder.download_and_prepare()
     return folder

@@ -218,8 +218,12 @@ def alone(mode: str, workdir: pathlib.Path) -> Iterator[None]:
         yield
         return
     new = not workdir.exists()
-    workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / f".{EXCLUSIVE[mode]}.lock"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise UserError(f"{workdir} cannot be written ({error.strerror}): give another --workdir.") from None
     busy = f"another process runs --mode={EXCLUSIVE[mode]} in {workdir}: wait for it, or take another --workdir."
     with locked(path, busy):
         try:

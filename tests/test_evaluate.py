@@ -252,6 +252,13 @@ def test_a_small_run_writes_its_files_and_one_line(tmp_path, capsys, monkeypatch
         assert result[name]["network"]["roc_auc"] > 0.9
 
 
+def test_rates_that_the_mocks_cannot_tell_are_left_out_and_said(capsys):
+    assert evaluate.tellable((0.01, 0.001), 1000) == (0.01, 0.001)
+    assert evaluate.tellable((0.01, 0.001), 500) == (0.01,) and evaluate.tellable((0.01,), 50) == (0.02,)
+    said = capsys.readouterr().err
+    assert "500 mocks without a line cannot tell a false-positive rate of 0.001: raise config.evaluate.num" in said
+
+
 def test_mocks_of_one_kind_get_a_sentence():
     evaluate.check_classes({"lines": 1, "without": 1})
     with pytest.raises(errors.UserError, match=r"2 of the mocks have a line and 0 have none.*config\.evaluate\.num"):

@@ -81,6 +81,12 @@ def test_a_mode_that_writes_bit_by_bit_is_alone(mode, tmp_path, monkeypatch):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_workdir_that_cannot_be_made_gets_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"new cannot be written .*: give another --workdir"):
+        modes.run("search", smoke(), tmp_path / "file" / "new")
+
+
 def test_weights_of_another_window_are_not_evaluated_as_these(tmp_path):
     for name in ("lya_redshift", "mgii"):
         with pytest.raises(UserError, match=rf"was trained as configs/{name[:3]}\w*\.py:\w+ on \("):

@@ -124,7 +124,13 @@ def claim_workdir(workdir: str | os.PathLike, config: Any, writes: bool = True, 
     begun: whether that run has trained; one that stopped at a wrong setting has not, and gives way.
     """
     path = pathlib.Path(workdir) / "config.json"
-    if begun and path.exists() and (difference := first_difference(from_json(path.read_text()), config)):
+    before = from_json(path.read_text()) if begun and path.exists() else config
+    if before.get("system") != config.get("system"):
+        raise UserError(
+            f"{workdir} holds a run of the system {before.system!r}, and the config is of {config.system!r}: take "
+            "another --workdir."
+        )
+    if difference := first_difference(before, config):
         key, old, new = difference
         raise UserError(
             f"{path} has config.{key} = {old!r} where this run has {new!r}: "

@@ -44,7 +44,9 @@ def make_encoder(config: Any, workdir: str | pathlib.Path, output: str = "embedd
     path = find_weights(config, workdir)
     stored, params, model_state = checkpoint.restore_for_inference(path)
     if stored.system != config.system:
-        raise UserError(f"{path} holds weights of {stored.system!r}, and the config is of {config.system!r}: take its.")
+        raise UserError(
+            f"{path} holds weights of {stored.system!r}, and --config is of {config.system!r}: give its config."
+        )
     print(f"weights: {path}", file=sys.stderr)
     config = with_weights(config, stored)
     task = make_task(config)

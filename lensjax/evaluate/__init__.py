@@ -3,7 +3,8 @@
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ from lensjax.tasks import metrics
 
 BATCH = 512
 ABSORBER_TRUTH = ("z_abs", "ew_2796", "absorber_snr")  # (S,) of mocks with several absorbers
+ONE = 1 - 1e-9  # false positive, but for rounding: rates that mean less are not told
 DIRT = {"clean": 0.0, "dirty": 1.0}
 
 
@@ -43,7 +45,7 @@ def evaluate(config: Any, workdir: str | os.PathLike) -> dict[str, Any]:
     with trained.unlocked():
         trained.sim.continuum = find_continua(trained.sim.continuum, config.sim.continuum, pathlib.Path(workdir))
     scorers = make_scorers(config, trained, params, model_state)
-    network_cut, fprs = logit(config.evaluate.threshold), tuple(config.evaluate.fpr)
+    network_cut, fprs = logit(config.evaluate.threshold), tellable(config.evaluate.fpr, config.evaluate.num)
     result = {"num": config.evaluate.num, "seed": config.evaluate.seed, "own": own_metrics(config, scorers[0])}
     for position, name in enumerate(DIRT, start=1):
         scored = score_mocks(mock_config(config, DIRT[name]), scorers, 2 * config.evaluate.num, position)
@@ -60,6 +62,22 @@ def evaluate(config: Any, workdir: str | os.PathLike) -> dict[str, Any]:
     figures.draw_all(result, pathlib.Path(workdir))
     print(one_line(result))
     return result
+
+
+def tellable(rates: Sequence[float], others: int) -> tuple[float, ...]:
+    """Of false-positive rates those that `others` spectra without a line, about, can tell; says which are not.
+
+    The rate of a single one where none of them is.
+    """
+    told = tuple(rate for rate in rates if rate * others >= ONE)
+    if len(told) < len(rates):
+        lost = ", ".join(f"{rate:g}" for rate in rates if rate not in told)
+        print(
+            f"evaluate: {others} mocks without a line cannot tell a false-positive rate of {lost}: raise "
+            "config.evaluate.num",
+            file=sys.stderr,
+        )
+    return told or (1 / others,)
 
 
 def logit(probability: float) -> float:
@@ -154,6 +172,6 @@ def one_line(result: dict[str, Any]) -> str:
         fpr = min(result[name]["network"]["at_fpr"], key=float)
         found = {s: result[name][s]["at_fpr"][fpr]["completeness"][0] for s in ("network", "practical", "oracle")}
         shown = ", ".join(f"{scorer} {100 * value:.1f}" for scorer, value in found.items() if value is not None)
-        parts.append(f"{name} completeness (%) at {100 * float(fpr):g}% false positives: {shown}")
+        parts.append(f"{name} completeness (%) at {100 * float(fpr):.3g}% false positives: {shown}")
     accuracy, purity, completeness = (100 * (own[n] or 0.0) for n in ("accuracy", "purity", "completeness"))
     return f"accuracy {accuracy:.2f}%, purity {purity:.1f}%, completeness {completeness:.1f}%; " + "; ".join(parts)

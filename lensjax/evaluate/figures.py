@@ -61,7 +61,7 @@ def completeness_snr(summary: Mapping[str, Any]) -> Any:
         for axis, (name, title) in zip(row, SETS.items(), strict=True):
             for offset, (scorer, style) in enumerate(STYLES.items()):
                 plot_by_snr(axis, summary[name][scorer]["at_fpr"][fpr]["by_snr"], 0.08 * (offset - 1.5), style)
-            axis.set(title=f"{title}, {100 * float(fpr):g} % false positives", ylim=(-0.02, 1.03))
+            axis.set(title=f"{title}, {100 * float(fpr):.3g} % false positives", ylim=(-0.02, 1.03))
             axis.grid(alpha=0.3)
         row[0].set_ylabel("completeness")
     for axis in axes[-1]:
@@ -90,12 +90,13 @@ def completeness_map(summary: Mapping[str, Any]) -> Any:
     fpr = min(summary["clean"]["network"]["at_fpr"], key=float)
     for axis, (name, title) in zip(axes[0], SETS.items(), strict=True):
         cells = summary[name]["network"]["at_fpr"][fpr]["by_snr_wave"]
-        values = np.array(cells["completeness"], float)
-        image = axis.pcolormesh(cells["wave_edges"], cells["snr_edges"], values, vmin=0, vmax=1, cmap="viridis")
+        values = 100 * np.array(cells["completeness"], float)
+        image = axis.pcolormesh(cells["wave_edges"], cells["snr_edges"], values, vmin=0, vmax=100, cmap="viridis")
         label_cells(axis, cells)
-        axis.set(title=f"network, {title}, {100 * float(fpr):g} % false positives", xlabel="wavelength of the line (Å)")
+        axis.set_title(f"network, {title}, {100 * float(fpr):.3g} % false positives")
+        axis.set_xlabel("wavelength of the line (Å)")
     axes[0, 0].set_ylabel("matched-filter S/N of the line")
-    figure.colorbar(image, ax=axes[0], label="completeness", pad=0.01)
+    figure.colorbar(image, ax=axes[0], label="completeness, %; ± half the 68 % interval", pad=0.01)
     return figure
 
 

@@ -45,8 +45,14 @@ COLUMNS = {
     "feii_snr": ("", "stat.snr;spect.line", "signal-to-noise of all Fe II lines there together"),
     "feii_lines": ("", "meta.number", "of the five Fe II lines that have data"),
     "mgi_snr": ("", "stat.snr;spect.line", "signal-to-noise of Mg I 2853 there"),
-    **{f"ew_{key}": (A, EW, f"equivalent width of {text} there, at rest") for key, text in LINES.items()},
-    **{f"ew_{key}_err": (A, ERR, f"one-sigma error of that of {text}") for key, text in LINES.items()},
+    **{
+        f"ew_{key}": (A, EW, f"equivalent width of {text} there, at rest; 0 without data")
+        for key, text in LINES.items()
+    },
+    **{
+        f"ew_{key}_err": (A, ERR, f"one-sigma error of that of {text}; infinite without data")
+        for key, text in LINES.items()
+    },
     "rival_snr": ("", "stat.snr", "of the Mg II of the absorber whose Fe II this may be, both lines together"),
     "rival_z": ("", "src.redshift", "redshift of that absorber; -9 where none has data"),
     "rival_ew": (A, EW, "equivalent width of its 2796, at rest"),

@@ -82,8 +82,8 @@ COLUMNS = {
         f"{kind}_{name}{tail}": (unit, ucd, f"{text} at {label} if the line is [OII]")
         for name, label in (("hbeta", "Hbeta"), ("oiii", "[OIII] 5008 (with 4960)"), ("halpha", "Halpha"))
         for kind, tail, unit, ucd, text in (
-            ("flux", "", FLUX, "phot.flux;spect.line", "flux"),
-            ("flux", "_err", FLUX, "stat.error;phot.flux", "one-sigma error of the flux"),
+            ("flux", "", FLUX, "phot.flux;spect.line", "flux (0 without data)"),
+            ("flux", "_err", FLUX, "stat.error;phot.flux", "one-sigma error of the flux (infinite without data)"),
             ("snr", "", "", "stat.snr;spect.line", "signal-to-noise"),
         )
     },

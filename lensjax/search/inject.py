@@ -260,27 +260,39 @@ def calibrate(config: Any, folder: pathlib.Path, scorer: Scorer, lines: Columns)
     """Fit the calibration to every other score, judge it by those between, and write calibration.json.
 
     Spectra as they are come from the search's table where `folder` has one by this scorer, else from the hosts. Those
-    that the vetting knows to have another line are left out: they are neither noise nor what is looked for. Nor
-    do lines count whose S/N is beyond config.inject.snr: a system may inject by other measures.
+    that the vetting knows to have another line are left out: they are neither noise nor what is looked for. Where more
+    of the rest are candidates than config.inject.line_rate, the calibration is of no weights, so that nothing uses it.
+    Nor do lines count whose S/N is beyond config.inject.snr: a system may inject by other measures.
     """
     table = folder / shards.TABLE_NAME
     searched = shards.read_metadata(table).get("scorer") == scorer.identity
     wanted = ["score", "sky", "selected", *(["cut"] if searched else [])]
     rows = pq.read_table(table if searched else folder / CONTROL_NAME, columns=wanted)
     values, sky, selected = (rows.column(name).to_numpy(zero_copy_only=False) for name in ("score", "sky", "selected"))
-    scored = np.isfinite(values)
+    scored, candidate = np.isfinite(values), np.zeros(len(values), bool)
     if searched:
-        scored &= ~np.isin(rows.column("cut").to_numpy(zero_copy_only=False).astype(np.str_), select.OTHER_LINES)
+        cut = rows.column("cut").to_numpy(zero_copy_only=False).astype(np.str_)
+        scored &= ~np.isin(cut, select.OTHER_LINES)
+        candidate = cut == select.CANDIDATE
     low, high = config.inject.snr
     inside = (lines["snr"] > low * (1 - ROUNDING)) & (lines["snr"] < high * (1 + ROUNDING))
     found, galaxies = lines["score"][inside], values[scored & selected]
     blank = values[scored & sky & ~selected & systems.of(config).CONTROL]
     order = np.random.default_rng([config.seed, STREAM])
     found, galaxies, blank = (order.permutation(sample) for sample in (found, galaxies, blank))
+    share = float(np.mean(candidate[scored & selected])) if len(galaxies) else 0.0
     known = calibration.fit_calibration(found[::2], galaxies[::2], blank[::2], config.inject.line_rate)
     edges = np.asarray(config.inject.reliability_edges)
     known["reliability"] = calibration.reliability(found[1::2], galaxies[1::2], blank[1::2], known, edges)
     known |= {"scorer": scorer.identity, "spectra": shards.TABLE_NAME if searched else CONTROL_NAME}
+    if share > config.inject.line_rate:  # the fit took lines for noise
+        known["scorer"] = ""
+        print(
+            f"inject: {share:.1%} of the spectra that were searched are candidates, more than have lines by "
+            f"config.inject.line_rate, {config.inject.line_rate:.1%}: no probability is given; raise that, or see the "
+            "column posterior",
+            file=sys.stderr,
+        )
     calibration.write_calibration(folder, known)
     return known
 

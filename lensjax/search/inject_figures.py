@@ -14,7 +14,7 @@ def write_figures(
     folder: pathlib.Path, lines: Columns, edges: dict[str, np.ndarray], known: dict[str, Any], injection: Any
 ) -> None:
     """completeness and reliability, .pdf and .png, into `folder`. known: of calibration.json. injection: `systems`'."""
-    drawn = {"completeness": draw_maps(lines, edges, injection), "reliability": draw_reliability(known, lines)}
+    drawn = {"completeness": draw_maps(lines, edges, injection), "reliability": draw_reliability(known)}
     for name, figure in drawn.items():
         for suffix in ("pdf", "png"):
             with replacing(folder / f"{name}.{suffix}") as temporary:
@@ -47,7 +47,7 @@ def draw_maps(lines: Columns, edges: dict[str, np.ndarray], injection: Any) -> A
     return figure
 
 
-def draw_reliability(known: dict[str, Any], lines: Columns) -> Any:
+def draw_reliability(known: dict[str, Any]) -> Any:
     """Observed against predicted share of lines on the half that the fit did not see; the scores under it."""
     from matplotlib.figure import Figure
 
@@ -59,7 +59,8 @@ def draw_reliability(known: dict[str, Any], lines: Columns) -> Any:
     x, y, low, high = (column[seen] for column in columns)
     axis.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
     axis.errorbar(x, y, np.maximum([y - low, high - y], 0), marker="o", linestyle="none", capsize=3, color="#0072B2")
-    title = f"lines in 1 of {1 / known['rate']:g}; {len(lines['wave'])} injected lines, held-out half"
+    title = f"lines in 1 of {1 / known['rate']:g}; as many as were fitted: {known['lines']} lines, "
+    title += f"{known['galaxies'] + known['sky_fibers']} spectra"
     axis.set(xlabel="predicted probability", ylabel="share of lines", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axis.set_title(title, fontsize=10)
     axis.grid(alpha=0.3)

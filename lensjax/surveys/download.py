@@ -1,11 +1,13 @@
 """Files from a server that fails in every way: retries, whole files or none, a pause between requests, one table."""
 
+import collections
 import concurrent.futures
 import contextlib
 import csv
 import errno
 import http.client
 import pathlib
+import sys
 import threading
 import time
 import urllib.error
@@ -81,6 +83,8 @@ def download(url: str, path: pathlib.Path, settings, check: Check, pace: Pace | 
             reason = f"the server answered {error.code} {error.reason}"
             if error.code not in RETRY:
                 break
+        except urllib.error.URLError as error:
+            reason = f"the server cannot be reached ({getattr(error.reason, 'strerror', None) or error.reason})"
         except Unwanted as error:
             reason = str(error)
             break
@@ -132,4 +136,7 @@ def fetch_all(
         writer = csv.writer(stream)
         writer.writerow(columns)
         writer.writerows((path, *asked, why) for (path, asked), why in zip(files.items(), status, strict=True))
+    if lost:
+        reason, _ = collections.Counter(filter(None, status)).most_common(1)[0]
+        print(f"fetch: {lost} of {len(status)} not fetched, most often because: {reason}", file=sys.stderr)
     return table

@@ -27,13 +27,17 @@ def is_spec(units: list[Hdu]) -> bool:
 
 def is_spplate(units: list[Hdu]) -> bool:
     """Whether this is an spPlate file, by its content: an image of a plate on a log grid."""
-    return _is_log_image(units) and not is_spfield(units)
+    return _is_log_image(units) and _has_plate(units) and not is_spfield(units)
 
 
 def is_spfield(units: list[Hdu]) -> bool:
     """Whether this is an spField file of SDSS-V, by its content: no number of a plate, or targets with a CATALOGID."""
-    has_plate = isinstance(units[0].header.get("PLATEID"), int)
-    return _is_log_image(units) and (not has_plate or any("CATALOGID" in column_names(unit) for unit in units))
+    targets = any("CATALOGID" in column_names(unit) for unit in units)
+    return _is_log_image(units) and (targets or (len(units) > 2 and not _has_plate(units)))  # fewer: templates
+
+
+def _has_plate(units: list[Hdu]) -> bool:
+    return isinstance(units[0].header.get("PLATEID"), int)
 
 
 def _is_log_image(units: list[Hdu]) -> bool:

@@ -20,6 +20,12 @@ def test_what_a_run_began_with_stays(key, tmp_path):
         settings.claim_workdir(tmp_path, config)
 
 
+def test_a_workdir_of_another_system_says_so(tmp_path):
+    settings.claim_workdir(tmp_path, lens.get_config("smoke"))
+    with pytest.raises(UserError, match=r"holds a run of the system 'lens', and the config is of 'lya'"):
+        settings.claim_workdir(tmp_path, lya.get_config("smoke"))
+
+
 def test_a_model_that_reads_its_input_otherwise_is_another():
     trained, mine = lya.get_config().model, lya.get_config().model
     mine.update({"chunk": 1, "dropout": 0.9})

@@ -176,8 +176,8 @@ def test_galaxies_come_from_many_files(tmp_path):
     assert len(hosts.z) == 4 and len(set(hosts.table["plate"])) == 4
 
 
-def test_spectra_with_another_line_are_not_noise(tmp_path):
-    config, score = config_of(tmp_path), np.linspace(0.05, 0.95, 8, dtype=np.float32)
+def test_spectra_with_another_line_are_not_noise(tmp_path, capsys):
+    config, score = config_of(tmp_path, line_rate=0.2), np.linspace(0.05, 0.95, 8, dtype=np.float32)
     cut = np.array(["", "", "", "noise", "oii", "nearby", "candidate", ""])
     table = pa.table({"score": score, "sky": cut == "no", "selected": cut != "no", "cut": cut})
     mark = {"lensjax": json.dumps({"scorer": "a"})}
@@ -188,6 +188,10 @@ def test_spectra_with_another_line_are_not_noise(tmp_path):
     assert known["spectra"] == "scores.parquet" and known["galaxies"] == 3 and known["sky_fibers"] == 0
     assert known["lines"] == 2  # half of the four of S/N 8 to 20
     assert calibration.read_calibration(tmp_path, "a") is not None
+    config = config_of(tmp_path, line_rate=0.1)  # one of six has a line, and would be taken for noise
+    inject.calibrate(config, tmp_path, scorer, lines)  # type: ignore[arg-type]
+    assert calibration.read_calibration(tmp_path, "a") is None
+    assert "inject: 16.7% of the spectra that were searched are candidates" in capsys.readouterr().err
 
 
 def test_probabilities_that_an_injection_brings_do_not_ask_for_another(plate, tmp_path):

@@ -116,9 +116,11 @@ def test_addresses_are_those_of_the_archive(server, config, tmp_path):
     assert [path.split("/")[6] for path in server.paths["spec-0266-51602-0001.fits"]] == ["26", "103", "104"]
 
 
-def test_server_that_is_not_there_is_a_status(config, tmp_path):
+def test_server_that_is_not_there_is_a_status(config, tmp_path, capsys):
     config.fetch.base_url = "http://127.0.0.1:9"  # discard: nothing listens
-    assert "URLError" in run(config, tmp_path, ["4055-55359-1"])[1]
+    why = "not downloaded: the server cannot be reached (Connection refused)"
+    assert run(config, tmp_path, ["4055-55359-1"])[1] == why
+    assert f"fetch: 1 of 1 not fetched, most often because: {why}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("lines", [["4055-55359-1", "fiber five"], ["# nothing"]])

@@ -208,6 +208,13 @@ def test_sdssv_names_that_are_text_blank_or_in_the_header_alone(tmp_path):
     assert block.table["survey"][0] == "" and block.table["plate"][0] == -1
 
 
+def test_templates_are_no_plate(tmp_path):
+    header = fits.Header({"COEFF0": 3.5523, "COEFF1": 1e-4})
+    fits.PrimaryHDU(np.ones((4, 4600), np.float32), header).writeto(tmp_path / "spEigenGal-55740.fits")
+    status = read_block(str(tmp_path / "spEigenGal-55740.fits"), WINDOW).table["status"][0]
+    assert "spField" not in status and status
+
+
 @pytest.mark.parametrize(("key", "value"), [("FIELDID", 112360), ("PLATEID", ""), ("PLATEID", 15000)])
 def test_spfield_is_not_taken_for_a_plate(tmp_path, key, value):
     images = [np.ones((2, 4600), np.float32)] * 4
