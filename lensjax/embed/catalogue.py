@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+import lensjax
 from lensjax.core.errors import UserError
 from lensjax.embed.neighbours import as_rows, normalise
 from lensjax.embed.probe import FOLDER, is_current
@@ -56,11 +57,22 @@ def export(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
     best = _best(columns, settings)
     columns = {name: values[best] for name, values in columns.items()}
     columns |= identify(columns, settings) | {"rank": np.arange(1, len(best) + 1)}
-    meta = {"CREATOR": "lensjax", "SORT": settings.sort, "OBJECTS": embeddings.rows}
-    meta |= {"WEIGHTS": embeddings.about["weights"], "QUERIES": json.dumps(list(settings.queries))}
+    meta = provenance(config, workdir, embeddings) | {"SORT": settings.sort}
+    meta |= {"QUERIES": json.dumps(list(settings.queries))}
     paths = write_table(pathlib.Path(workdir), STEM, make_table(columns, meta, COLUMNS))
     print(f"{paths[0]}: {len(best)} of {embeddings.rows} objects, by {settings.sort}")
     return paths[0]
+
+
+def provenance(config: Any, workdir: str | pathlib.Path, embeddings: Embeddings) -> dict[str, Any]:
+    """What it takes to make a table of these objects again: keys that FITS allows -> text or number."""
+    return {
+        "CREATOR": f"lensjax {lensjax.__version__}",
+        "OBJECTS": embeddings.rows,
+        "WEIGHTS": embeddings.about["weights"],
+        "SCORE": "probe" if is_current(pathlib.Path(workdir) / FOLDER, embeddings) else "network",
+        "CONFIG": json.dumps(config.catalogue.to_dict(), sort_keys=True),
+    }
 
 
 def compare(embeddings: Embeddings, queries: tuple[int, ...]) -> Columns:

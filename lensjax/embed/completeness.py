@@ -4,6 +4,7 @@ The threshold is set on the same galaxies without an arc, at a given false-posit
 contamination are of one survey. The arcs alone are simulated (sims/arcs.py); none is written to disk.
 """
 
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
+import lensjax
 from lensjax.core import checkpoint
 from lensjax.core.errors import UserError
 from lensjax.core.files import replacing
@@ -52,7 +54,9 @@ def measure_completeness(config: Any, workdir: str | pathlib.Path) -> Columns:
     arcs = {**injected.arcs, "found": injected.arcs["score"] > cut}
     maps = {name: make_map(arcs, axis, settings) for name, axis in MAPS.items()}
     taken, galaxies = int((injected.bare > cut).sum()), len(injected.bare)
-    about = {"FPR": settings.fpr, "CUT": float(cut), "N_GAL": galaxies, "N_FALSE": taken, "N_ARC": len(arcs["found"])}
+    text = json.dumps({name: config[name].to_dict() for name in ("completeness", "sim")}, sort_keys=True)
+    about = {"CREATOR": f"lensjax {lensjax.__version__}", "CONFIG": text}
+    about |= {"FPR": settings.fpr, "CUT": float(cut), "N_GAL": galaxies, "N_FALSE": taken, "N_ARC": len(arcs["found"])}
     write(pathlib.Path(workdir) / NAME, maps, about)
     draw(pathlib.Path(workdir) / FIGURE, maps, settings)
     print(

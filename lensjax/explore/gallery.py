@@ -197,7 +197,7 @@ class Gallery:
         chosen = chosen[np.argsort(grade[chosen], kind="stable")]
         columns = {name: values[chosen] for name, values in self.columns.items()} | {"grade": grade[chosen]}
         columns |= catalogue.identify(columns, self.config.catalogue) | {"rank": np.arange(1, len(chosen) + 1)}
-        meta = {"CREATOR": "lensjax", "OBJECTS": self.embeddings.rows, "WEIGHTS": self.embeddings.about["weights"]}
+        meta = catalogue.provenance(self.config, self.workdir, self.embeddings)
         return write_table(self.workdir, STEM, make_table(columns, meta, GRADE | catalogue.COLUMNS))
 
 

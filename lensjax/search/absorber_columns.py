@@ -60,7 +60,11 @@ COLUMNS = {
     "rival_feii_snr": ("", "stat.snr", "signal-to-noise of its other Fe II"),
     "z_civ": ("", "src.redshift", "redshift if it were C IV"),
     "civ_dv": (KMS, "spect.dopplerVeloc", "as dv, if it were C IV"),
-    "civ_delta_chi2": ("", "stat.fit.chi2", "chi2 of a doublet as far apart as C IV less that of Mg II"),
+    "civ_delta_chi2": (
+        "",
+        "stat.fit.chi2",
+        "chi2 of a doublet as far apart as C IV less that of Mg II; NaN far from the quasar",
+    ),
     "trough": (KMS, "spect.line.width", "length of uninterrupted absorption through the doublet"),
     "sky_distance": ("pix", "stat.value", "from either line to the nearest listed line of the night sky"),
     "wave": (A, "em.wl.central;spect.line", "vacuum wavelength of 2796 as observed"),

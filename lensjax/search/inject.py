@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import special
 
+import lensjax
 from lensjax.core.errors import UserError
 from lensjax.core.files import replacing
 from lensjax.core.journal import Progress
@@ -57,6 +58,8 @@ def inject(config: Any, workdir: str | pathlib.Path, scorer: Scorer | None = Non
         lines = _run(config, folder, mark, scorer, hosts, sky)
     meta = {"SCORER": config.search.scorer, "WEIGHTS": scorer.identity[:64], "THRESH": config.search.threshold}
     meta |= {"N_LINES": len(lines["wave"]), "VETTED": bool(config.vet.enabled)}
+    text = json.dumps({name: config[name].to_dict() for name in ("inject", "vet", "search")}, sort_keys=True)
+    meta |= {"CREATOR": f"lensjax {lensjax.__version__}", "CONFIG": text}
     path = completeness.write_completeness(folder / MAP_NAME, lines, config.inject, meta, injection)
     known = calibrate(config, folder, scorer, lines)
     inject_figures.write_figures(folder, lines, completeness.make_edges(config.inject), known, injection)

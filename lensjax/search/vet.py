@@ -149,9 +149,11 @@ def measure(config: Any, hits: Columns) -> Columns:
             parts.append(measure_chunk(chunk, hits))
             progress.advance(len(parts[-1]["readable"]))
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    for name, values in found.items():
+    for name, values in found.items():  # types as in `nothing_measured`, whatever each was computed in
         if values.dtype.kind == "f":
-            found[name] = np.where(found["readable"], values, np.nan)
+            found[name] = np.where(found["readable"], values, np.nan).astype(float)
+        elif values.dtype.kind in "iu":
+            found[name] = values.astype(int)
     return {**hits, "hit_wave": hits["wave"], **found}
 
 

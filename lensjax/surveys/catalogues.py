@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ Columns = dict[str, np.ndarray]
 Described = dict[str, tuple[str, str, str]]
 
 VOTABLE = "1.3"  # later versions forbid Angstrom and erg
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 TEXT_LENGTH = 24  # of text columns at least, so that none has length zero
 TEXTS = {".csv": "ascii.csv", ".tsv": "ascii.tab", ".txt": "ascii", ".dat": "ascii"}  # which astropy does not guess
 MARGIN = 1e-6  # of the last digit: what binary fractions fall short of a decimal one
@@ -36,6 +38,8 @@ def iau_name(ra: float, dec: float) -> str:
 def make_table(columns: Columns, meta: dict[str, Any], described: Described) -> Any:
     """Astropy table of those of `described` that there are, in that order, with unit, description and UCD.
 
+    Control characters of text, which XML cannot hold, become "?".
+
     columns: (N,) each. meta: keys of at most 8 capitals -> text or number, for FITS's sake. described: name -> (unit,
     UCD, meaning).
     """
@@ -46,7 +50,7 @@ def make_table(columns: Columns, meta: dict[str, Any], described: Described) -> 
         if name in columns:
             values = np.asarray(columns[name])
             if values.dtype.kind in "UO":
-                values = values.astype(np.str_)
+                values = np.array([CONTROL.sub("?", str(text)) for text in values.tolist()], np.str_)
                 values = values.astype(f"U{max(TEXT_LENGTH, values.dtype.itemsize // 4)}")
             extra = {"ucd": ucd} if ucd else None
             table[name] = Column(values, unit=unit or None, description=description, meta=extra)
