@@ -76,3 +76,8 @@ def test_the_encoder_learns_at_its_own_rate():
         steps.append(tx.update(grads, tx.init(params), params)[0])
     np.testing.assert_allclose(steps[1]["encoder"]["kernel"], 0.1 * steps[0]["encoder"]["kernel"], rtol=1e-6)
     np.testing.assert_array_equal(steps[1]["head"]["kernel"], steps[0]["head"]["kernel"])
+
+
+def test_a_warm_up_longer_than_the_run_still_ends_at_zero():
+    rate = optim.one_cycle(1.0, 100, 10)
+    assert float(rate(9)) == pytest.approx(1.0) and float(rate(10)) == pytest.approx(0.0, abs=1e-6)

@@ -210,3 +210,19 @@ def test_gain_is_one_factor_for_every_pixel_with_the_scatter_that_is_asked_for()
     np.testing.assert_allclose((mags[:, 0] - mags[:, 2]).std(), np.sqrt(2) * 0.1, rtol=0.15)
     factor = out[0].sum((0, 1)) / plain.sum((0, 1))
     np.testing.assert_allclose(out[0], plain * factor, rtol=1e-4, atol=1e-6)
+
+
+def test_size_scaling_widens_the_psf_that_is_left_to_reach():
+    exact = ((0.0, 2.0, 1.0),) * 3
+    out = views_of(settings("scale", "blur", psf=exact, scale=(1.2, 1.2)), example(sigma=(2.0,) * 3), 1)[0]
+    np.testing.assert_allclose(widths(out), 3.0, rtol=0.01)
+
+
+@pytest.mark.parametrize("step", ["extinction", "gain"])
+def test_own_noise_grows_with_the_flux(step):
+    own, law = 0.004, {"ebv": (0.0, -1.0, 1.0), "brightness": 1.0, "colour": 0.0}
+    image = own * jax.random.normal(KEY, (SIZE, SIZE, 3))
+    given = example(image, noise=(own,) * 3, ebv=0.4 if step == "extinction" else 0.0)
+    grown = np.std(views_of(settings(step, **law), given, 40), axis=(1, 2))
+    out = views_of(settings(step, "noise", noise=((0.0, -0.98, 1.0),) * 3, **law), given, 40)
+    np.testing.assert_allclose(np.std(out, axis=(1, 2)), np.maximum(grown, 0.02), rtol=0.05)

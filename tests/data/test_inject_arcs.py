@@ -7,6 +7,7 @@ from ml_collections import config_dict
 from configs import cutouts
 from lensjax.core.errors import UserError
 from lensjax.data.inject_arcs import inject_arcs, observing
+from lensjax.physics import bands
 from lensjax.surveys.cutouts import open_cutouts, write_cutouts
 
 NUM, SIZE = 5, 64
@@ -88,3 +89,12 @@ def test_what_cannot_be_used(config, tmp_path):
     with pytest.raises(UserError, match="4096 of 4096 pixels are NaN"):
         inject_arcs(config, tmp_path / "nan.h5", tmp_path / "out.h5")
     assert not (tmp_path / "out.h5").exists()
+
+
+def test_a_psf_that_is_not_known_is_the_median_of_the_law(config, survey):
+    path, images = survey
+    table = {**open_cutouts(path).table(), "psfsize": np.full((NUM, 3), np.nan, np.float32)}
+    got = observing(images[:2], np.arange(2), table, config.sim)[0]
+    law = np.asarray(config.sim.psf)
+    expected = (law[:, 1] + law[:, 2]) * bands.PIXEL * bands.FWHM
+    np.testing.assert_allclose(got, np.tile(expected, (2, 1)), rtol=1e-5)

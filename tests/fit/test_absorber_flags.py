@@ -131,3 +131,13 @@ def test_the_wing_of_an_emission_line_is_no_trough_and_a_trough_on_it_is_one():
     assert length[0] < 1000 and length[1] == pytest.approx(80 * grid.PIXEL_KMS, rel=0.1)
     seen = np.where(x < -20, 0.0, np.ones_like(flux))  # a side without data tells no level
     assert absorber_flags.trough(flux, seen, places)[1] > 80 * grid.PIXEL_KMS
+
+
+def test_the_width_of_a_rival_is_that_of_2796():
+    """Of thin gas twice that of 2803."""
+    z = np.full(8, 1.5)
+    mock = absorbed.spectra(LOGLAM, z, np.full(8, 1.0), np.full(8, 0.3), np.full(8, 40.0), metals=IRON)
+    width = np.sqrt(mock["width"] ** 2 + 1.05**2 + 1 / 12)
+    false = {"z_abs": 2.5 * lines.FEII[4] / lines.MGII[0] - 1 + 0 * z, "sigma": width}
+    found = metals.measure_rivals(mock["flux"], mock["ivar"], false, LOGLAM)
+    assert found["rival_ew"].mean() == pytest.approx(1.0, abs=0.1)

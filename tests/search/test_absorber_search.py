@@ -291,3 +291,14 @@ def test_lines_are_called_on_the_page_as_in_the_table():
     panels = {name.lower().replace(" ii ", "ii_").replace(" i ", "i_") for name in absorber_page.PANELS}
     metals = {name for name in panels if not name.startswith("mgii")}
     assert {f"ew_{name}" for name in metals} <= set(COLUMNS) and set(absorber_page.NAMED) <= set(absorber_page.PANELS)
+
+
+def test_a_rival_fainter_than_the_absorbers_own_iron_is_none(config):
+    for snr, taken in ((7.0, False), (9.0, True)):
+        columns = columns_of(rival_snr=snr, feii_snr=8.0, rival_ew=2.0, rival_feii_snr=10.0)
+        assert absorber_cuts.known_flags(columns, config.vet)["feii"][0] == taken
+
+
+def test_the_error_of_the_ratio_counts_that_of_2803_by_the_bound(config):
+    columns = columns_of(ew_2796=4.0, ew_2803=1.2, ew_2803_err=0.5)
+    assert not absorber_cuts.known_flags(columns, config.vet)["ratio"][0]

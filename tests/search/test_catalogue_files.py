@@ -162,3 +162,13 @@ def test_einstein_radius_of_an_isothermal_sphere():
     ratio = Planck18.angular_diameter_distance(0.5, 2.5) / Planck18.angular_diameter_distance(2.5)
     expected = 28.8 * 0.25**2 * ratio.value
     np.testing.assert_allclose(match.einstein_radius(z_lens, z_source, 250.0), [expected, np.nan, np.nan], rtol=5e-3)
+
+
+def test_there_is_no_radius_without_a_lens():
+    assert np.isnan(match.einstein_radius(np.array([0.0, -0.001]), np.full(2, 2.5), 250.0)).all()
+
+
+def test_control_characters_are_no_text_of_a_votable(tmp_path):
+    table = catalogues.make_table({"known": np.array(["SDSS\x07X", "a\tb"])}, {}, {"known": ("", "", "a name")})
+    catalogues.write_table(tmp_path, "x", table)
+    assert Table.read(tmp_path / "x.vot")["known"].tolist() == ["SDSS?X", "a\tb"]

@@ -332,3 +332,9 @@ def test_a_calibration_is_of_its_weights(tmp_path):
     calibration.write_calibration(tmp_path, known)
     assert calibration.read_calibration(tmp_path, "a") == known
     assert calibration.read_calibration(tmp_path, "b") is None
+
+
+def test_reliability_weighs_galaxies_sky_and_lines_by_the_rate():
+    known, p = {"offset": 0.0, "slope": 1.0, "most": 50.0, "rate": 0.25}, np.full(300, 0.5)
+    held = calibration.reliability(p, p[:200], p[:100], known, np.array([0.0, 0.5, 1.0]))
+    assert held["number"][0] == pytest.approx(300 * 0.25 + 200 * 0.75 + 100 * 0.75)

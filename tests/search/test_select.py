@@ -7,7 +7,7 @@ from scipy import stats
 from configs import lya, vetting
 from lensjax.core.errors import UserError
 from lensjax.physics import grid, lines
-from lensjax.search import control, select
+from lensjax.search import control, grading, select
 
 
 def settings(**changes):
@@ -267,3 +267,24 @@ def test_expected_false_hits_scale_with_the_sample_and_have_the_jeffreys_interva
     none = control.expected_false(0, 1000, 9000)
     assert none["expected"] == none["lower"] == 0 and 0 < none["upper"] < 12
     assert control.expected_false(0, 0, 10)["expected"] is None
+
+
+LINE = {"alpha_lower": 0.5, "fit_snr": 20.0, "wave": 4111.1, "z_lens": 0.5, "z_source": 2.38, "oii_odds": -3.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "doubts", "grade"),
+    [
+        ({}, "", "A"),
+        ({"alpha_lower": -0.1}, "symmetric", "B"),
+        ({"fit_snr": 5.0}, "faint", "B"),
+        ({"wave": 4359.6}, "sky", "B"),
+        ({"wave": 2797.3 * 1.5}, "lens", "B"),  # Mg II of the galaxy
+        ({"oii_odds": np.nan}, "oii", "B"),  # what was not measured is not in favour
+        ({"fit_status": 1, "oii_odds": 0.0}, "oii,fit", "C"),
+    ],
+)
+def test_doubts_of_a_line_and_its_grade(change, doubts, grade):
+    columns = {name: np.array([value]) for name, value in ({"fit_status": 0} | LINE | change).items()}
+    said, grades = grading.grade(columns, lya.get_config("default").vet)
+    assert (said[0], grades[0]) == (doubts, grade)

@@ -205,3 +205,10 @@ def test_noqso_fit_is_for_galaxies_only():
     out = tables.standardise(columns, quasars=True)
     np.testing.assert_array_equal(out["z"], columns["Z"])
     assert list(out["class"]) == list(columns["CLASS"]) and not out["zwarning"].any()
+
+
+def test_a_redshift_of_zero_without_quasar_templates_is_none():
+    columns = {"CLASS": np.array(["GALAXY"] * 2), "Z": np.full(2, 0.5), "ZWARNING": np.zeros(2, int)}
+    columns |= {"CLASS_NOQSO": columns["CLASS"], "ZWARNING_NOQSO": columns["ZWARNING"], "Z_NOQSO": np.array([0.0, 0.4])}
+    columns |= {"SUBCLASS": np.array(["", ""]), "SUBCLASS_NOQSO": np.array(["", ""])}
+    np.testing.assert_array_equal(tables.standardise(columns)["z"], [0.5, 0.4])
