@@ -296,3 +296,13 @@ def test_readers_stay_ahead_by_no_more_than_the_queue():
         taken.append(item)
         assert len(started) <= len(taken) + 3
     assert taken == list(range(20))
+
+
+def test_another_precision_is_another_search():
+    config = lya.get_config("smoke")
+    scorer = Scorer(lambda batch: {}, LOGLAM, "a", {}, config)
+    marks = set()
+    for dtype in ("float32", "bfloat16"):
+        config.model.dtype = dtype
+        marks.add(score.fingerprint(config, [], scorer))
+    assert len(marks) == 2

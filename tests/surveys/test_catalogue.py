@@ -212,3 +212,9 @@ def test_a_redshift_of_zero_without_quasar_templates_is_none():
     columns |= {"CLASS_NOQSO": columns["CLASS"], "ZWARNING_NOQSO": columns["ZWARNING"], "Z_NOQSO": np.array([0.0, 0.4])}
     columns |= {"SUBCLASS": np.array(["", ""]), "SUBCLASS_NOQSO": np.array(["", ""])}
     np.testing.assert_array_equal(tables.standardise(columns)["z"], [0.5, 0.4])
+
+
+def test_a_key_without_a_number_is_of_no_object():
+    """As of floats in a spreadsheet with an empty cell."""
+    key = tables.row_key({"plate": np.array([4055.0, np.nan]), "mjd": np.array([55359, 55359])}, ("plate", "mjd"))
+    assert key.tolist() == [(4055, 55359), (-1, 55359)]
