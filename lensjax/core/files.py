@@ -74,6 +74,14 @@ def walk(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
         yield from (pathlib.Path(root, name) for name in names)
 
 
+def read_list(path: str | os.PathLike) -> list[pathlib.Path]:
+    """The entries of a text file, one a line, relative to its folder; # begins a comment, and a byte-order mark, as
+    spreadsheets write it, is none of the text."""
+    text = pathlib.Path(path).read_text(encoding="utf-8-sig", errors="replace")
+    lines = (line.split("#")[0].strip() for line in text.splitlines())
+    return [pathlib.Path(path).parent / pathlib.Path(line).expanduser() for line in lines if line]
+
+
 def content(path: str | os.PathLike) -> str:
     """SHA-256 of what is in a file, text; empty where there is none."""
     path = pathlib.Path(path)

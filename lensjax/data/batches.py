@@ -183,7 +183,7 @@ def shared_rows(label: np.ndarray, share: float, size: int, seed: int, step: int
     """Rows (size,) of batch `step`, `share` of them with label (n,) 1: either class in shuffled epochs of its own.
 
     Stein et al. (2022), section 3.4: the few lenses are seen more often. One of either class at least; UserError
-    where a class is empty.
+    where a class is empty, and for batches of one.
     """
     classes = [np.flatnonzero(np.asarray(label) > 0.5), np.flatnonzero(np.asarray(label) <= 0.5)]
     if size < 2:

@@ -57,8 +57,8 @@ def export(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
     best = _best(columns, settings)
     columns = {name: values[best] for name, values in columns.items()}
     columns |= identify(columns, settings) | {"rank": np.arange(1, len(best) + 1)}
-    meta = provenance(config, workdir, embeddings) | {"SORT": settings.sort}
-    meta |= {"QUERIES": json.dumps(list(settings.queries))}
+    meta = provenance(config, workdir, embeddings)
+    meta |= {"SORT": settings.sort, "QUERIES": json.dumps(list(settings.queries))}
     paths = write_table(pathlib.Path(workdir), STEM, make_table(columns, meta, COLUMNS))
     print(f"{paths[0]}: {len(best)} of {embeddings.rows} objects, by {settings.sort}")
     return paths[0]
@@ -66,11 +66,12 @@ def export(config: Any, workdir: str | pathlib.Path) -> pathlib.Path:
 
 def provenance(config: Any, workdir: str | pathlib.Path, embeddings: Embeddings) -> dict[str, Any]:
     """What it takes to make a table of these objects again: keys that FITS allows -> text or number."""
+    scored = "network" if config.system == "lens" else "none"
     return {
         "CREATOR": f"lensjax {lensjax.__version__}",
         "OBJECTS": embeddings.rows,
         "WEIGHTS": embeddings.about["weights"],
-        "SCORE": "probe" if is_current(pathlib.Path(workdir) / FOLDER, embeddings) else "network",
+        "SCORE": "probe" if is_current(pathlib.Path(workdir) / FOLDER, embeddings) else scored,
         "CONFIG": json.dumps(config.catalogue.to_dict(), sort_keys=True),
     }
 

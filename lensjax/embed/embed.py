@@ -19,12 +19,11 @@ import lensjax
 from lensjax.core.errors import UserError
 from lensjax.core.files import stamp
 from lensjax.core.journal import Progress
-from lensjax.data.cutouts import check_bands, wanted_bands
+from lensjax.data.cutouts import GRZ, check_bands, wanted_bands
 from lensjax.embed import linear
 from lensjax.embed.encoder import Encoder, make_encoder
 from lensjax.embed.mocks import MockSource
 from lensjax.embed.store import FOLDER, SUMMARY, Chunks
-from lensjax.physics.bands import BANDS
 
 AHEAD = 2  # batches that are read, and batches that the device works on, beyond the one in hand
 DTYPES = {"float16": np.float16, "float32": np.float32}
@@ -64,7 +63,7 @@ def embed(
         about = {"dtype": config.embed.dtype, "weights": encoder.identity}
         if not config.embed.input:
             about["mocks"] = getattr(source, "stamp", "")
-        chunks.finish(source.table() | _scores(chunks, encoder), about, getattr(source, "bands", "".join(BANDS)))
+        chunks.finish(source.table() | _scores(chunks, encoder), about, getattr(source, "bands", GRZ))
     embedded = sum(int(np.isfinite(np.load(p, mmap_mode="r")[:, 0]).sum()) for p in chunks.folder.glob("part-*.npy"))
     print(f"{chunks.folder}: {len(source)} objects, {embedded} embedded")
     return {"rows": len(source), "embedded": embedded}

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from lensjax.core.errors import UserError
 from lensjax.core.files import replacing, write_text
-from lensjax.physics.bands import BANDS
+from lensjax.data.cutouts import GRZ
 
 FOLDER, OBJECTS, SUMMARY = "embeddings", "objects.parquet", "embeddings.json"
 OK = "ok"
@@ -53,7 +53,7 @@ class Chunks:
         with replacing(self.path(number)) as temporary:
             np.save(temporary, values)
 
-    def finish(self, table: dict[str, np.ndarray], about: dict[str, Any], bands: str = "".join(BANDS)) -> None:
+    def finish(self, table: dict[str, np.ndarray], about: dict[str, Any], bands: str = GRZ) -> None:
         """Write the objects' table, with a status for rows without an embedding, and the summary.
 
         bands: of the table's columns (N, B), see `write_objects`.
@@ -73,7 +73,7 @@ class Chunks:
         return -(-self.rows // self.size)
 
 
-def write_objects(path: pathlib.Path, table: dict[str, np.ndarray], bands: str = "".join(BANDS)) -> None:
+def write_objects(path: pathlib.Path, table: dict[str, np.ndarray], bands: str = GRZ) -> None:
     """Write columns (N,) or (N, B) to Parquet; the latter become one column a band, flux_g and so on, with mag_g.
 
     bands: a letter each. Columns (N, B) of bands without a name, "?", are left out.

@@ -23,7 +23,6 @@ from lensjax.tasks import metrics
 
 BATCH = 512
 ABSORBER_TRUTH = ("z_abs", "ew_2796", "absorber_snr")  # (S,) of mocks with several absorbers
-ONE = 1 - 1e-9  # false positive, but for rounding: rates that mean less are not told
 DIRT = {"clean": 0.0, "dirty": 1.0}
 
 
@@ -69,7 +68,7 @@ def tellable(rates: Sequence[float], others: int) -> tuple[float, ...]:
 
     The rate of a single one where none of them is.
     """
-    told = tuple(rate for rate in rates if rate * others >= ONE)
+    told = tuple(rate for rate in rates if rate * others >= metrics.ONE)
     if len(told) < len(rates):
         lost = ", ".join(f"{rate:g}" for rate in rates if rate not in told)
         print(

@@ -26,7 +26,6 @@ from lensjax.surveys.cutouts import open_cutouts
 from lensjax.tasks import metrics
 
 SEED = 2022  # of the mocks, added to the config's: none was trained on
-ONE = 1 - 1e-9  # non-lens of the test set, but for rounding: rates below it are not told
 Scored = dict[str, np.ndarray]
 
 
@@ -115,7 +114,7 @@ def at_fpr(found: dict[str, float], fpr: float, lenses: int, others: int) -> dic
     found: value, lower and upper of the bootstrap, in which the threshold moves with the few others above it. Where it
     is narrower than the Jeffreys interval of the lenses, as with none of them found, the latter counts.
     """
-    if others * fpr < ONE:
+    if others * fpr < metrics.ONE:
         return None
     lower, upper = metrics.binomial_interval(np.array(round(found["value"] * lenses)), np.array(lenses))
     ends = {"lower": min(found["lower"], float(lower)), "upper": max(found["upper"], float(upper))}
@@ -130,8 +129,8 @@ def told(survey: dict[str, Any], others: int) -> dict[str, Any]:
     """
     share = {number: int(number) / survey["objects"] for number in survey["precision"]}
     false = {n: share[n] * (1 - survey["precision"][n]["value"]) / (1 - survey["base_rate"]) for n in share}
-    precision = {n: found if false[n] * others >= ONE else None for n, found in survey["precision"].items()}
-    seen = np.array(survey["curve"]["fpr"]["value"]) * others >= ONE
+    precision = {n: found if false[n] * others >= metrics.ONE else None for n, found in survey["precision"].items()}
+    seen = np.array(survey["curve"]["fpr"]["value"]) * others >= metrics.ONE
     purity = {
         name: [value if here else None for value, here in zip(values, seen, strict=True)]
         for name, values in survey["curve"]["purity"].items()

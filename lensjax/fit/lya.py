@@ -135,7 +135,8 @@ def _correction(skewed: staged.Problem, solution: staged.Solution, error, y, iva
     """What to take from the parameters (K, N) for their bias; nothing where the mean is not known to the line's width,
     as with bad pixels on one flank: no expansion about it holds there."""
     bias = staged.in_chunks(_biases(skewed), (solution.params, solution.covariance, y, ivar))[0]
-    limit = np.where(error[2] < np.exp(solution.params[3]), MAX_BIAS * error, 0.0)
+    known = np.isfinite(error) & (error[2] < np.exp(solution.params[3]))
+    limit = np.where(known, MAX_BIAS * error, 0.0)
     return np.clip(np.nan_to_num(bias, nan=0.0, posinf=0.0, neginf=0.0), -limit, limit)
 
 

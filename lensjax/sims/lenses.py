@@ -48,7 +48,7 @@ def make_simulator(config) -> Callable[[jax.Array], dict[str, jax.Array]]:
         magnification = shape[0, 0, 0].real / bands.transmission(seeing["ebv"])[0]
         found = {"magnification": magnification, "arc_snr": snr, "boost": 2.5 * jnp.log10(boost)}
         truth |= {name: jnp.where(scene.lens, value, 0.0) for name, value in found.items()}
-        # a large disc ends where its map does
+        # of other shapes than a lens's this is the share that is drawn: a large disc ends where its map does
         truth["flux"] -= jnp.where(scene.lens, 0.0, scene.shape_flux * (1 - magnification))
         level = sim.sky_error * seeing["noise"] * jax.random.normal(keys[3], (3,))
         image = canvases.add_noise(keys[4], clean, seeing["noise"], sky) + level[:, None, None]

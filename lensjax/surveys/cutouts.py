@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from lensjax.core.errors import UserError
-from lensjax.core.files import replacing, stamp, walk
+from lensjax.core.files import read_list, replacing, stamp, walk
 from lensjax.surveys.block import BadFile
 from lensjax.surveys.image_files import SUFFIXES, ImageFile, import_h5py, open_images
 from lensjax.surveys.sweep import standardise
@@ -200,11 +200,7 @@ def find_images(source) -> list[pathlib.Path]:
         raise UserError("no input of images is given: set config.embed.input, or config.data.input to train on them.")
     path = pathlib.Path(source).expanduser()
     if path.is_file() and path.suffix.lower() in LISTS:
-        lines = [
-            line.split("#")[0].strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        ]
-        entries = [path.parent / pathlib.Path(line).expanduser() for line in lines if line]
-        found = [file for entry in entries for file in (_expand(entry) or [entry])]  # what is not there gets a row
+        found = [file for entry in read_list(path) for file in (_expand(entry) or [entry])]  # absent ones get a row
     else:
         found = _expand(path)
     if not found:
@@ -249,18 +245,15 @@ def writing_cutouts(path) -> Iterator[Callable[[np.ndarray, dict[str, np.ndarray
             arrays = {"images": np.moveaxis(np.asarray(images, np.float32), -1, 1)}
             for name, values in columns.items():
                 values = np.asarray(values)
-                arrays[name] = _ascii(values) if values.dtype.kind in "UO" else values
+                if values.dtype.kind in "UO":
+                    values = np.char.encode(values.astype(np.str_), "ascii", "replace").astype(f"S{TEXT}")
+                arrays[name] = values
                 if len(values) != len(images):
                     raise UserError(f"column {name} has {len(values)} rows for {len(images)} images: give one for each")
             for name, values in arrays.items():
                 _append(file, name, values)
 
         yield append
-
-
-def _ascii(values: np.ndarray) -> np.ndarray:
-    """Text as bytes, "?" for what is not ASCII."""
-    return np.array([str(text).encode("ascii", "replace") for text in values.tolist()], f"S{TEXT}")
 
 
 def _append(file, name: str, values: np.ndarray) -> None:

@@ -18,6 +18,7 @@ from lensjax.surveys.block import BadFile
 from lensjax.surveys.catalogues import read_table
 from lensjax.surveys.download import Missing, Pace, Unwanted, download, fetch_all, is_complete, writing
 from lensjax.surveys.fits import image, open_fits
+from lensjax.surveys.image_files import stated_bands
 from lensjax.surveys.known import DEC, RA, find_places
 from lensjax.surveys.sweep import read_sweep
 
@@ -92,8 +93,8 @@ def cutout_url(position: Position, settings) -> str:
 def check_cutout(path: pathlib.Path, bands: str, size: int) -> None:
     """BadFile unless the file is a whole cube of that size, or of one band an image; Unwanted for other bands."""
     unit = open_fits(path)[0]
-    shape, stated = image(unit).shape, str(unit.header.get("BANDS", bands)).strip()
-    if sorted(stated) != sorted(bands):
+    shape, stated = image(unit).shape, stated_bands(unit.header)
+    if stated and sorted(stated) != sorted(bands):
         raise Unwanted(f"the server has bands {stated} there, not {bands}: choose another layer, or these bands")
     wanted = (len(bands), size, size)
     if (1, *shape)[-3:] != wanted:

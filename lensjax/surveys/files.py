@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from lensjax.core.errors import UserError
-from lensjax.core.files import walk
+from lensjax.core.files import read_list, walk
 from lensjax.surveys import desi, sdss
 from lensjax.surveys.block import BadFile, Block, failed_block
 from lensjax.surveys.fits import open_fits
@@ -72,9 +72,7 @@ def _is_list(path: pathlib.Path) -> bool:
 
 def _listed(path: pathlib.Path) -> list[pathlib.Path]:
     """Files of a list file; an entry that is not there is kept, to become a row that says so."""
-    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines())
-    entries = [path.parent / pathlib.Path(line).expanduser() for line in lines if line]
-    return [file for entry in entries for file in (_expand(entry) or [entry])]
+    return [file for entry in read_list(path) for file in (_expand(entry) or [entry])]
 
 
 def read_block(path: str, loglam: np.ndarray, quasars: bool = False) -> Block:

@@ -138,7 +138,7 @@ def _unpack(stream: Any) -> dict[str, np.ndarray]:
 
 def open_fits_cutout(path: pathlib.Path) -> ImageFile:
     """A FITS cutout with WCS: one cube (B, H, W), or (H, W, B) where the last axis is the short one; or one image a
-    band. What IMAGETYP calls an inverse variance or a mask is left out.
+    band. Where IMAGETYP calls some of them images, these; an inverse variance or a mask is none.
 
     Only its shape and header are kept; the file is opened again when it is read.
     """
@@ -251,7 +251,9 @@ def _planes(units: list[Hdu]) -> tuple[np.ndarray, dict, str, bool]:
     """Images (B, H, W), the header with the WCS, the names of the bands, in the order g, r, i, z where known, and
     whether the file names them."""
     found = [u for u in units if u.header.get("NAXIS", 0) in (2, 3) and u.header.get("XTENSION", "IMAGE") == "IMAGE"]
-    found = [u for u in found if str(u.header.get("IMAGETYP", "image")).strip().lower() not in OTHERS]
+    kinds = [str(u.header.get("IMAGETYP", "image")).strip().lower() for u in found]
+    images = [u for u, kind in zip(found, kinds, strict=True) if kind == "image"]
+    found = images or [u for u, kind in zip(found, kinds, strict=True) if kind not in OTHERS]
     if not found:
         raise BadFile("no image in the FITS file: expected a cube (bands, H, W) or one image a band")
     _check_unit(found)
@@ -260,7 +262,7 @@ def _planes(units: list[Hdu]) -> tuple[np.ndarray, dict, str, bool]:
         planes = np.asarray(image(found[0]), np.float32)
         if planes.shape[0] > planes.shape[2]:  # (H, W, B), as numpy often has it
             planes = np.moveaxis(planes, -1, 0)
-        names = "".join(re.findall("[a-z]", str(header.get("BANDS", "")).lower()))
+        names = stated_bands(header)
     else:
         if len({(u.header["NAXIS1"], u.header["NAXIS2"]) for u in found}) > 1:
             raise BadFile("images of different sizes in the FITS file: expected one of the same size for every band")
@@ -272,6 +274,11 @@ def _planes(units: list[Hdu]) -> tuple[np.ndarray, dict, str, bool]:
         names = _band_names(len(planes))
     order = sorted(range(len(names)), key=lambda i: "ugrizy".find(names[i]))
     return planes[order], header, "".join(names[i] for i in order), named
+
+
+def stated_bands(header: dict) -> str:
+    """A letter for each band that the header of a cube names, in its order, however they are spelt; "" for none."""
+    return "".join(re.findall("[a-z]", str(header.get("BANDS", "")).lower()))
 
 
 def _check_unit(units: list[Hdu]) -> None:

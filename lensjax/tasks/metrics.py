@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, SupportsFloat
 import numpy as np
 from scipy import optimize, stats
 
+ONE = 1 - 1e-9  # object without a line, but for rounding: false-positive rates that mean fewer are not told
+
 
 class Curve(NamedTuple):
     """A ROC curve from (0, 0) to (1, 1): false-positive rate and completeness of `score >= threshold`."""

@@ -153,7 +153,8 @@ def test_inverse_variances_and_masks_are_no_images(tmp_path, imagetyp):
     from astropy.io import fits
 
     units = []
-    for kind, value in ((imagetyp, 1.0), ("INVVAR", 2.0), ("MASKBITS", 3.0)):
+    others = [("INVVAR", 2.0), ("MASKBITS", 3.0)] + [("MODEL", 4.0)] * (imagetyp.lower() == "image")
+    for kind, value in [(imagetyp, 1.0), *others]:
         header = fits.Header({"IMAGETYP": kind, "BANDS": "grz"})
         units.append((fits.ImageHDU if units else fits.PrimaryHDU)(np.full((3, SIZE, SIZE), value, "f4"), header))
     fits.HDUList(units).writeto(tmp_path / "1.fits")

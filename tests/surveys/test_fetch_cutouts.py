@@ -58,7 +58,7 @@ def cube(value, size, bands):
     header = fits.Header(
         {
             "IMAGETYP": "IMAGE",
-            "BANDS": bands,
+            "BANDS": ",".join(bands),
             "CTYPE1": "RA---TAN",
             "CTYPE2": "DEC--TAN",
             "CRVAL1": value,
